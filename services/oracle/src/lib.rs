@@ -1,0 +1,1 @@
+//! Pair and History to Knowledge, by a FLAN-T5-class model.

@@ -1,0 +1,1 @@
+//! Pair, History and Knowledge to Explanation, by a BART-class model.

@@ -1,0 +1,1 @@
+//! A model bundle on disk: manifest, prompt template, entity slots, tokenizer.

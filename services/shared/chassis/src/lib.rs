@@ -1,0 +1,1 @@
+//! What every process needs: config, telemetry, admin port, health, serve, drain.

@@ -1,0 +1,1 @@
+//! Many sequences, one device: sequence, scheduler, kv, sampler, beam, runner, engine, handle.

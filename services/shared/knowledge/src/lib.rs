@@ -1,0 +1,1 @@
+//! Remembering what the Oracle said: key, envelope, stores, cached, coalesced.

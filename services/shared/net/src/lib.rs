@@ -1,0 +1,1 @@
+//! The connection layer: listening, dialling, limits, drain.

@@ -1,0 +1,1 @@
+//! Deadlines, retry budget, breaker, admission and limits; knows no word of recommendation.
