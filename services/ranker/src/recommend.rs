@@ -1,0 +1,229 @@
+//! The whole river in one function: rank, then for every item consult and explain, and stream what comes.
+//!
+//! ```text
+//!  ask ─▶ rank ─▶ Slate ─▶ for each item, side by side: consult ─▶ explain ─▶ deltas, Explained ─▶ … ─▶ Summary
+//!                  │ first event: the slate never waits (law 1)
+//! ```
+//!
+//! Only ranking can fail a request. Everything after it ends in an explanation on some rung of the ladder (law 2); the
+//! last rung that costs nothing is the template, built here by rule, so that it survives any other station's death.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_stream::stream;
+use futures_core::Stream;
+use futures_util::{StreamExt, stream};
+use refract_domain::{
+    Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge, KnowledgeSource, NoneReason,
+    Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
+};
+use tokio::time::timeout_at;
+
+use crate::config::{Mode, River as Config};
+use crate::ladder::{self, Descent};
+use crate::summary::{Summary, Tally};
+
+/// How the caller wants explanations made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExplainOptions {
+    /// Explain only the first so many items; 0 means all.
+    pub items_max: usize,
+    /// The lowest rung the caller accepts.
+    pub lowest_rung: Option<Rung>,
+    /// Varies the wording; the same number gives the same text.
+    pub style: u32,
+}
+
+/// One request, after validation.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose knowledge this is; `None` for a history of nobody in particular.
+    pub user: Option<UserId>,
+    pub rank: RankQuery,
+    pub explain: ExplainOptions,
+}
+
+/// What the river carries to its mouth, in order: `Slate`, then any number of `Delta` and one `Explained` per item
+/// (items interleave), then `Summary`.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // short-lived, one at a time
+pub enum Event {
+    Slate { slate: Slate, rank_time: Duration },
+    Delta { position: u32, text: String },
+    Explained { position: u32, explanation: Explanation, knowledge: Option<Knowledge> },
+    Summary(Summary),
+}
+
+/// The stations, joined. Each is a trait, so this file is the same in a unit test, in one process and in a cluster.
+pub struct River {
+    pub ranker: Arc<dyn Ranker>,
+    /// Cache, coalescing and the Oracle behind one trait; `None` in a deployment without an Oracle.
+    pub knowledge: Option<Arc<dyn KnowledgeSource>>,
+    /// The Prism pool; `None` in a deployment without one.
+    pub explainer: Option<Arc<dyn Explainer>>,
+    pub config: Config,
+}
+
+impl std::fmt::Debug for River {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("River").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl River {
+    /// The whole request. An error can only come before the first event; dropping the stream cancels all work.
+    pub async fn recommend(
+        self: Arc<Self>,
+        ask: Ask,
+        context: Context,
+    ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
+        let arrived = now();
+        let slate = self.rank(&ask.rank, &context).await?;
+        let rank_time = now() - arrived;
+        let tally = Arc::new(Tally::new(arrived, rank_time, slate.origin));
+
+        let items = slate.items.clone();
+        let parallel = self.config.items_in_flight_max;
+        let ask = Arc::new(ask);
+        let explained = {
+            let (tally, context) = (tally.clone(), context.clone());
+            stream::iter(items)
+                .map(move |place| Box::pin(self.clone().explain(place, ask.clone(), context.clone())))
+                .flatten_unordered(parallel)
+                .inspect(move |event| tally.note(event))
+        };
+        let slate = stream::once(async move { Event::Slate { slate, rank_time } });
+        let summary = stream::once(async move { Event::Summary(tally.close(context.request)) });
+        Ok(slate.chain(explained).chain(summary))
+    }
+
+    /// Ranking has its own cap inside the request's deadline, so that a slow ranker fails clearly.
+    async fn rank(&self, query: &RankQuery, context: &Context) -> Result<Slate, Error> {
+        let deadline = context.deadline.capped(now(), self.config.rank_cap);
+        let context = context.with_deadline(deadline);
+        timeout_at(deadline.instant().into(), self.ranker.rank(query, &context))
+            .await
+            .map_err(|_| Error::DeadlineExceeded)?
+    }
+
+    /// One item's way from pair to explanation; ends in exactly one `Explained`.
+    fn explain(
+        self: Arc<Self>,
+        place: SlateItem,
+        ask: Arc<Ask>,
+        context: Context,
+    ) -> impl Stream<Item = Event> + Send {
+        stream! {
+            let (position, started) = (place.position, now());
+            if ask.explain.items_max > 0 && position as usize > ask.explain.items_max {
+                yield ladder::none(position, NoneReason::NotRequested);
+                return;
+            }
+            let pair = Pair { tenant: context.tenant.clone(), user: ask.user.clone(), item: place.item, affinities: place.affinities };
+            let history = ask.rank.history.clone();
+
+            let mut descents = Vec::new();
+            let knowledge = match self.consult(&pair, &history, &context).await {
+                Ok(knowledge) => Some(knowledge),
+                Err(descent) => { descents.push(descent); None }
+            };
+            let consult_time = now() - started;
+
+            // A caller who refuses poorer rungs must not see text that is then withdrawn: hold it until its rung is known.
+            let hold = ask.explain.lowest_rung.is_some_and(|lowest| lowest < Rung::Template);
+            let mut sent = String::new();
+            let mut finished = None;
+            let query = ExplainQuery { pair, history, knowledge, style: ask.explain.style };
+            if self.config.mode == Mode::Oracle {
+                finished = ladder::oracle_text(&query);
+                if finished.is_none() { descents.push(Descent::OracleTextRefused) }
+            } else {
+                match self.ask_prism(&query, &context).await {
+                    Err(descent) => descents.push(descent),
+                    Ok(mut events) => loop {
+                        match self.next_event(&mut events, &context).await {
+                            Ok(ExplanationEvent::Delta(text)) => {
+                                sent.push_str(&text);
+                                if !hold { yield Event::Delta { position, text } }
+                            }
+                            Ok(ExplanationEvent::Done(explanation)) => { finished = Some(explanation); break }
+                            Err(descent) => { descents.push(descent); break }
+                        }
+                    },
+                }
+            }
+
+            // The Prism died in mid-text: what was sent stands (every delta had passed the gate); otherwise the rule speaks.
+            let mut explanation = match finished {
+                Some(explanation) => explanation,
+                None if !sent.is_empty() => ladder::cut_short(&query, &sent),
+                None => ladder::template(&query),
+            };
+            if explanation.grounding.rung > ask.explain.lowest_rung.unwrap_or(Rung::Template)
+                && !matches!(explanation.grounding.rung, Rung::None(_))
+            {
+                explanation = ladder::withdrawn(explanation);
+            }
+            if (sent.is_empty() || hold) && !explanation.text.is_empty() {
+                yield Event::Delta { position, text: explanation.text.clone() };
+            }
+            explanation.grounding.descents.splice(0..0, descents.iter().map(|d| d.as_str().to_owned()));
+            explanation.timings.consult = consult_time;
+            explanation.timings.total = now() - started;
+            yield Event::Explained { position, explanation, knowledge: query.knowledge };
+        }
+    }
+
+    /// Asks cache and Oracle, leaving the Prism its share of the time that is left.
+    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Descent> {
+        if history.is_empty() {
+            return Err(Descent::EmptyHistory);
+        }
+        let source = self.knowledge.as_ref().ok_or(Descent::NoOracle)?;
+        let latest = context.deadline.less(self.config.explain_reserve).capped(now(), self.config.consult_cap);
+        if latest.has_passed(now()) {
+            return Err(Descent::NoTimeToConsult);
+        }
+        match timeout_at(latest.instant().into(), source.consult(pair, history, &context.with_deadline(latest))).await {
+            Ok(Ok(knowledge)) if knowledge.facts.is_empty() && knowledge.text.is_empty() => Err(Descent::OracleSilent),
+            Ok(Ok(knowledge)) => Ok(knowledge),
+            Ok(Err(error)) => Err(Descent::from_oracle(&error)),
+            Err(_) => Err(Descent::OracleSlow),
+        }
+    }
+
+    async fn ask_prism(&self, query: &ExplainQuery, context: &Context) -> Result<refract_domain::ExplanationStream, Descent> {
+        let explainer = self.explainer.as_ref().ok_or(Descent::NoPrism)?;
+        let latest = self.latest_text(context);
+        match timeout_at(latest.into(), explainer.explain(query.clone(), &context.clone())).await {
+            Ok(Ok(events)) => Ok(events),
+            Ok(Err(error)) => Err(Descent::from_prism(&error)),
+            Err(_) => Err(Descent::PrismSlow),
+        }
+    }
+
+    async fn next_event(
+        &self,
+        events: &mut refract_domain::ExplanationStream,
+        context: &Context,
+    ) -> Result<ExplanationEvent, Descent> {
+        match timeout_at(self.latest_text(context).into(), events.next()).await {
+            Ok(Some(Ok(event))) => Ok(event),
+            Ok(Some(Err(error))) => Err(Descent::from_prism(&error)),
+            Ok(None) => Err(Descent::PrismLost),
+            Err(_) => Err(Descent::PrismSlow),
+        }
+    }
+
+    /// The last moment for a model's text: a template still has to be written and sent before the deadline.
+    fn latest_text(&self, context: &Context) -> Instant {
+        context.deadline.less(self.config.answer_margin).instant()
+    }
+}
+
+/// The present, on the runtime's clock, so that tests can pause it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
