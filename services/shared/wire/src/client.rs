@@ -1,0 +1,104 @@
+//! What every client does around a call: deadline, request id and trace out; errors and checked values in.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures_util::{Stream, StreamExt as _};
+use refract_domain::{Context, Error};
+use tonic::{Request, Response, Status};
+
+use crate::limits::Rules;
+use crate::metadata;
+use crate::status::from_status;
+use crate::trace::SharedPropagator;
+
+/// How a client calls.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Taken off the deadline at each hop, for the way back. Default 5 ms.
+    pub hop_margin: Duration,
+    /// What is accepted from the peer.
+    pub rules: Rules,
+    /// Joins the peer's trace to ours.
+    pub propagator: SharedPropagator,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hop_margin: Duration::from_millis(5),
+            rules: Rules::default(),
+            propagator: SharedPropagator::default(),
+        }
+    }
+}
+
+/// One outgoing call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    deadline: Instant,
+}
+
+impl Config {
+    /// Dresses a message for the network, or says that there is no time left for it.
+    pub(crate) fn request<T>(&self, message: T, context: &Context) -> Result<(Call, Request<T>), Error> {
+        let mut request = Request::new(message);
+        let trace = self.propagator.0.current();
+        metadata::outgoing(context, now(), self.hop_margin, &trace, request.metadata_mut())?;
+        Ok((
+            Call {
+                deadline: context.deadline.instant(),
+            },
+            request,
+        ))
+    }
+}
+
+impl Call {
+    /// Waits for the answer, no longer than the deadline. Dropping this cancels the call.
+    pub(crate) async fn answer<T>(
+        self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout_at(self.deadline.into(), call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(from_status(&status)),
+            Err(_) => Err(Error::DeadlineExceeded),
+        }
+    }
+
+    /// The messages of a stream until the deadline, then one error. Dropping the stream cancels the call.
+    pub(crate) fn messages<T>(
+        self,
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> impl Stream<Item = Result<T, Error>> + Send + 'static
+    where
+        T: Send + 'static,
+    {
+        let deadline = self.deadline.into();
+        futures_util::stream::unfold(Some(Box::pin(stream)), move |stream| async move {
+            let mut stream = stream?;
+            match tokio::time::timeout_at(deadline, stream.next()).await {
+                Ok(Some(Ok(message))) => Some((Ok(message), Some(stream))),
+                Ok(Some(Err(status))) => Some((Err(from_status(&status)), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(Error::DeadlineExceeded), None)),
+            }
+        })
+    }
+}
+
+/// A peer that answers nonsense is a fault of the deployment, not of the caller's request: the path goes to the log.
+pub(crate) fn checked<T>(peer: &'static str, answer: Result<T, Error>) -> Result<T, Error> {
+    answer.map_err(|error| match error {
+        Error::Invalid { field, reason } => {
+            tracing::warn!(peer, field, reason, "the peer's answer was refused");
+            Error::Internal
+        }
+        other => other,
+    })
+}
+
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

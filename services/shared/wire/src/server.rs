@@ -1,0 +1,155 @@
+//! What every server does around a call: request id, deadline and trace in; values or rich errors out.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use refract_domain::{Context, Deadline, Error, RequestId, TenantId};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span};
+
+use crate::client::now;
+use crate::limits::Rules;
+use crate::metadata;
+use crate::status::to_status;
+use crate::trace::{SharedPropagator, TraceContext};
+
+/// How a server serves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The longest deadline granted to one call, and the deadline of callers who name none. Default 2 s.
+    pub deadline_cap: Duration,
+    /// Taken off a caller's deadline, so that the answer "deadline exceeded" is ours and comes in time. Default 2 ms.
+    pub answer_margin: Duration,
+    /// Pairs of one `StreamConsult` that are consulted about at a time. Default 16.
+    pub stream_pairs_max: usize,
+    /// What is accepted from callers.
+    pub rules: Rules,
+    /// Joins a caller's trace.
+    pub propagator: SharedPropagator,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deadline_cap: Duration::from_secs(2),
+            answer_margin: Duration::from_millis(2),
+            stream_pairs_max: 16,
+            rules: Rules::default(),
+            propagator: SharedPropagator::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads what came beside the message.
+    pub fn open<T>(&self, method: &'static str, request: Request<T>) -> Result<(Call, T), Status> {
+        self.open_within(method, request, Some(self.deadline_cap))
+    }
+
+    /// The same for a stream that may last as long as its caller likes (labelling runs for hours).
+    pub fn open_unbounded<T>(&self, method: &'static str, request: Request<T>) -> Result<(Call, T), Status> {
+        self.open_within(method, request, None)
+    }
+
+    fn open_within<T>(
+        &self,
+        method: &'static str,
+        request: Request<T>,
+        cap: Option<Duration>,
+    ) -> Result<(Call, T), Status> {
+        /// A stream without a deadline: longer than any process lives.
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+        let (metadata, _, message) = request.into_parts();
+        let context = metadata::context(&metadata, now(), cap.unwrap_or(YEAR)).map_err(|error| {
+            let request = metadata::request_id(&metadata).unwrap_or_else(|_| metadata::fresh_request_id());
+            to_status(&error, Some(&request))
+        })?;
+        let span = self.propagator.0.serve(method, &TraceContext::read(&metadata));
+        let answer_by = context.deadline.less(self.answer_margin);
+        Ok((
+            Call {
+                context,
+                answer_by,
+                span,
+            },
+            message,
+        ))
+    }
+}
+
+/// One incoming call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    context: Context,
+    answer_by: Deadline,
+    span: Span,
+}
+
+impl Call {
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub fn tenant(&self) -> &TenantId {
+        &self.context.tenant
+    }
+
+    /// Does the work, no longer than the deadline, and dresses its outcome. When the caller goes, tonic drops this.
+    pub async fn answer<T>(
+        self,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<Response<T>, Status> {
+        let deadline = self.answer_by.instant().into();
+        let outcome = tokio::time::timeout_at(deadline, work.instrument(self.span.clone())).await;
+        match outcome.unwrap_or(Err(Error::DeadlineExceeded)) {
+            Ok(message) => Ok(self.dress(message)),
+            Err(error) => Err(self.refuse(&error)),
+        }
+    }
+
+    /// Sends events until the first error or the deadline. When the caller goes, tonic drops the stream.
+    pub fn stream<T>(
+        &self,
+        events: impl Stream<Item = Result<T, Error>> + Send + 'static,
+    ) -> impl Stream<Item = Result<T, Status>> + Send + 'static
+    where
+        T: Send + 'static,
+    {
+        let call = self.clone();
+        let deadline = self.answer_by.instant().into();
+        futures_util::stream::unfold(Some(Box::pin(events)), move |events| {
+            let call = call.clone();
+            let span = call.span.clone();
+            let next = async move {
+                let mut events = events?;
+                match tokio::time::timeout_at(deadline, events.next()).await {
+                    Ok(Some(Ok(event))) => Some((Ok(event), Some(events))),
+                    Ok(Some(Err(error))) => Some((Err(call.refuse(&error)), None)),
+                    Ok(None) => None,
+                    Err(_) => Some((Err(call.refuse(&Error::DeadlineExceeded)), None)),
+                }
+            };
+            next.instrument(span)
+        })
+    }
+
+    /// A good answer, with the request id beside it.
+    pub fn dress<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        self.mark(response.metadata_mut());
+        response
+    }
+
+    /// A bad answer, with every detail that the contract asks for.
+    pub fn refuse(&self, error: &Error) -> Status {
+        to_status(error, Some(&self.context.request))
+    }
+
+    fn mark(&self, metadata: &mut MetadataMap) {
+        let request: &RequestId = &self.context.request;
+        metadata::insert_request_id(request, metadata);
+    }
+}
