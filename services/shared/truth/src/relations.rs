@@ -1,0 +1,280 @@
+//! What ties an item to a history: candidate relations with their evidence and a weight by rule.
+
+use std::sync::Arc;
+
+use refract_domain::{Evidence, FactKind, History, Item, ItemId, Pair, Signal};
+
+use crate::premise::{Premise, premise};
+use crate::text::{TITLE_CHARS_MAX, VALUE_CHARS_MAX, fold, sayable};
+use crate::vocabulary::{Role, Vocabulary};
+
+/// Bounds of the search.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Relations that are handed on, best first.
+    pub relations_max: usize,
+    /// History items that one relation names, newest first.
+    pub history_items_max: usize,
+    /// Values of one attribute that are looked at, in the catalogue's order.
+    pub values_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { relations_max: 12, history_items_max: 3, values_max: 16 }
+    }
+}
+
+/// Affinities below this lift are chance.
+pub const LIFT_MIN: f32 = 1.2;
+
+/// One statement that could be made about an item and a history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relation {
+    pub kind: Kind,
+    /// The history items it leans on, newest first; empty for what is said of the item alone.
+    pub history: Vec<Arc<Item>>,
+    /// All of them were liked; otherwise seen, and no opinion may be spoken of.
+    pub liked: bool,
+    /// By rule: rarer, stronger and more recent is more. About 0.2 (a decade) to 4 (a series, yesterday).
+    pub weight: f32,
+    pub evidence: Vec<Evidence>,
+}
+
+/// What a relation says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The item and the history items have this value (of the item's own attribute) in common.
+    /// For years the value is a decade: `1990s`.
+    Shared { role: Role, attribute: String, value: String },
+    /// People who liked the history item liked this one `lift` times more often than chance.
+    CoLiked { lift: f32, support: u32 },
+    /// What the item is about.
+    Premise(Premise),
+}
+
+impl Relation {
+    pub fn fact_kind(&self) -> FactKind {
+        match &self.kind {
+            Kind::Shared { attribute, value, .. } => {
+                FactKind::Shared { attribute: attribute.clone(), value: value.clone() }
+            }
+            Kind::CoLiked { lift, .. } => FactKind::CoLiked { lift: *lift },
+            Kind::Premise(_) => FactKind::Premise,
+        }
+    }
+
+    /// Whether it ties the item to the history (a premise does not).
+    pub fn is_link(&self) -> bool {
+        !self.history.is_empty()
+    }
+}
+
+/// The relations between the pair's item and what the user liked (else saw), best first. Disliked items never count.
+pub fn relations(pair: &Pair, history: &History) -> Vec<Relation> {
+    relations_within(&Vocabulary::default(), &Limits::default(), pair, history)
+}
+
+/// [`relations`] with a deployment's vocabulary and bounds.
+pub fn relations_within(vocabulary: &Vocabulary, limits: &Limits, pair: &Pair, history: &History) -> Vec<Relation> {
+    let past = past(pair, history);
+    let mut found = Vec::new();
+    for (attribute, values) in &pair.item.attributes {
+        let role = vocabulary.role(attribute);
+        if matches!(role, Role::Premise | Role::Hidden) {
+            continue;
+        }
+        for value in values.iter().take(limits.values_max) {
+            let Some(value) = shared_value(role, value) else { continue };
+            if found.iter().any(|r: &Relation| same_statement(r, role, attribute, &value)) {
+                continue;
+            }
+            found.extend(shared(vocabulary, limits, pair, &past, role, attribute, &value));
+        }
+    }
+    found.extend(co_liked(limits, pair, &past));
+    found.extend(premise(vocabulary, &pair.item).map(|premise| Relation {
+        evidence: vec![premise.evidence.clone()],
+        kind: Kind::Premise(premise),
+        history: Vec::new(),
+        liked: true,
+        weight: 0.5,
+    }));
+    found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    found.truncate(limits.relations_max);
+    found
+}
+
+/// An item of the past that may be named.
+struct Past {
+    item: Arc<Item>,
+    liked: bool,
+    /// 0 for the newest.
+    age: usize,
+}
+
+/// What may be named, newest first, each item once with its newest signal. Without the item itself and its namesakes.
+fn past(pair: &Pair, history: &History) -> Vec<Past> {
+    let namesake = fold(&pair.item.title);
+    let mut met: Vec<&ItemId> = Vec::new();
+    let mut past = Vec::new();
+    for interaction in history.interactions().iter().rev() {
+        let item = &interaction.item;
+        if met.contains(&&item.id) {
+            continue;
+        }
+        met.push(&item.id);
+        let nameable = item.id != pair.item.id
+            && fold(&item.title) != namesake
+            && sayable(&item.title, TITLE_CHARS_MAX).is_some();
+        if nameable && interaction.signal != Signal::Disliked {
+            past.push(Past { item: Arc::clone(item), liked: interaction.signal == Signal::Liked, age: past.len() });
+        }
+    }
+    past
+}
+
+/// The form in which a value is shared: years as decades, the rest as it is; `None` for what cannot be said.
+fn shared_value(role: Role, value: &str) -> Option<String> {
+    match role {
+        Role::Year => decade(value),
+        _ => sayable(value, VALUE_CHARS_MAX).filter(|v| !crate::lexicon::is_common_phrase(v)),
+    }
+}
+
+/// `1994` → `1990s`; a decade stays one.
+pub fn decade(year: &str) -> Option<String> {
+    let digits = year.trim().strip_suffix('s').unwrap_or(year.trim());
+    let number: u32 = digits.parse().ok().filter(|_| digits.len() == 4)?;
+    (1000..=2999).contains(&number).then(|| format!("{}s", number / 10 * 10))
+}
+
+fn same_statement(relation: &Relation, role: Role, attribute: &str, value: &str) -> bool {
+    matches!(&relation.kind, Kind::Shared { role: r, attribute: a, value: v }
+        if *r == role && (role != Role::Other || a == attribute) && fold(v) == fold(value))
+}
+
+/// Where an item holds a value in the same role: attribute names with the value as the item has it.
+pub fn holdings<'a>(
+    vocabulary: &Vocabulary,
+    item: &'a Item,
+    role: Role,
+    attribute: &str,
+    value: &str,
+) -> Vec<(&'a str, &'a str)> {
+    let wanted = fold(value);
+    let mut holdings = Vec::new();
+    for (name, values) in &item.attributes {
+        let fits = if role == Role::Other { fold(name) == fold(attribute) } else { vocabulary.role(name) == role };
+        if !fits {
+            continue;
+        }
+        for held in values {
+            let equal = fold(&crate::text::clean(held, VALUE_CHARS_MAX)) == wanted
+                || (role == Role::Year && decade(held).is_some_and(|d| d == wanted));
+            if equal {
+                holdings.push((name.as_str(), held.as_str()));
+            }
+        }
+    }
+    holdings
+}
+
+fn shared(
+    vocabulary: &Vocabulary,
+    limits: &Limits,
+    pair: &Pair,
+    past: &[Past],
+    role: Role,
+    attribute: &str,
+    value: &str,
+) -> Option<Relation> {
+    let holders: Vec<&Past> =
+        past.iter().filter(|p| !holdings(vocabulary, &p.item, role, attribute, value).is_empty()).collect();
+    let liked = holders.iter().any(|p| p.liked);
+    let holders: Vec<&Past> = holders.into_iter().filter(|p| p.liked == liked).collect();
+    let newest = holders.first()?;
+    let base = match role {
+        Role::Series => 3.2,
+        Role::Director | Role::Author | Role::Artist => 2.6,
+        Role::Source => 2.4,
+        Role::Cast => 2.0,
+        Role::Maker => 1.6,
+        Role::Genre => 0.4 + 0.9 * vocabulary.genre_rarity(value),
+        Role::Place => 0.7,
+        Role::Other => 0.9,
+        Role::Year => 0.2,
+        Role::Premise | Role::Hidden => return None,
+    };
+    // Rarity as far as a history shows it: what nearly everything has says little about this item.
+    let share = holders.len() as f32 / past.len().max(1) as f32;
+    let rarity = if past.len() >= 5 { 1.0 - 0.3 * share } else { 1.0 };
+    let named = distinct_titles(&holders, limits.history_items_max);
+    let mut evidence = Vec::new();
+    for (name, held) in holdings(vocabulary, &pair.item, role, attribute, value) {
+        evidence.push(attribute_evidence(&pair.item, name, held));
+    }
+    for past in &named {
+        evidence.push(Evidence::History { item: past.item.id.clone() });
+        for (name, held) in holdings(vocabulary, &past.item, role, attribute, value) {
+            evidence.push(attribute_evidence(&past.item, name, held));
+        }
+    }
+    let strength = 1.0 + 0.15 * (holders.len() as f32).ln();
+    Some(Relation {
+        kind: Kind::Shared { role, attribute: attribute.to_owned(), value: value.to_owned() },
+        history: named.iter().map(|p| Arc::clone(&p.item)).collect(),
+        liked,
+        weight: base * rarity * strength * recency(newest.age) * opinion(liked),
+        evidence,
+    })
+}
+
+fn attribute_evidence(item: &Item, name: &str, value: &str) -> Evidence {
+    Evidence::Attribute { item: item.id.clone(), name: name.to_owned(), value: value.to_owned() }
+}
+
+fn distinct_titles<'a>(holders: &[&'a Past], max: usize) -> Vec<&'a Past> {
+    let mut named: Vec<&Past> = Vec::new();
+    for past in holders {
+        if named.len() < max && !named.iter().any(|n| fold(&n.item.title) == fold(&past.item.title)) {
+            named.push(past);
+        }
+    }
+    named
+}
+
+fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
+    let mut found: Vec<Relation> = Vec::new();
+    for affinity in &pair.affinities {
+        let Some(past) = past.iter().find(|p| p.item.id == affinity.item) else { continue };
+        if !affinity.lift.is_finite() || affinity.lift < LIFT_MIN || affinity.support == 0 {
+            continue;
+        }
+        // Few common users make a lift unsure: shrink it towards chance.
+        let trust = affinity.support as f32 / (affinity.support as f32 + 5.0);
+        let strength = (affinity.lift.ln() * trust).min(3.0);
+        found.push(Relation {
+            kind: Kind::CoLiked { lift: affinity.lift, support: affinity.support },
+            history: vec![Arc::clone(&past.item)],
+            liked: past.liked,
+            weight: (0.3 + 0.75 * strength) * recency(past.age) * opinion(past.liked),
+            evidence: vec![
+                Evidence::History { item: past.item.id.clone() },
+                Evidence::Affinity { item: past.item.id.clone() },
+            ],
+        });
+    }
+    found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    found.truncate(limits.history_items_max);
+    found
+}
+
+/// Recent likes weigh more: 1 for the newest, towards 0.6 for old ones, half of the way after six items.
+fn recency(age: usize) -> f32 {
+    0.6 + 0.4 * 0.5_f32.powf(age as f32 / 6.0)
+}
+
+fn opinion(liked: bool) -> f32 {
+    if liked { 1.0 } else { 0.5 }
+}
