@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod convert;
+pub mod health;
 pub mod info;
 pub mod limits;
 pub mod metadata;
@@ -18,6 +19,8 @@ pub mod path;
 pub mod prism;
 pub mod proto;
 pub mod ranker;
+pub mod recommend;
+pub mod reflection;
 pub mod server;
 pub mod status;
 pub mod trace;
