@@ -1,0 +1,253 @@
+//! One connection to one address: kept up in the background, and picked only while it stands.
+//!
+//! ```text
+//!             connected, server has spoken
+//!  Connecting ───────────────────────────▶ Ready
+//!     │   ▲                                  │ lost, or refuses calls (GOAWAY)
+//!     │   └──────────────────────────────────┘
+//!     └─failed─▶ Failed ──back-off, again──▶ (Ready, or Failed)
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use refract_resilience::Backoff;
+use refract_resilience::deadline::now;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
+use tracing::{debug, info};
+
+use crate::config::DialConfig;
+use crate::socket::{SERVER_HELLO_BYTES, Socket};
+
+/// Whether an endpoint can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointStatus {
+    /// A first connection, or a new one after a loss, is being made.
+    Connecting,
+    Ready,
+    /// The last attempt failed; another follows after a wait.
+    Failed,
+}
+
+/// What an observer may know of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    pub address: SocketAddr,
+    pub status: EndpointStatus,
+    /// Calls in progress on it.
+    pub calls: usize,
+    /// Why the last attempt failed; empty when there was none or it succeeded.
+    pub last_error: String,
+}
+
+pub(crate) type Sender = http2::SendRequest<Body>;
+
+/// The shared half: read by calls, written by the task that keeps the connection.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    calls: AtomicUsize,
+    link: Mutex<Link>,
+    /// Tells the keeper: the connection with this number, and those before it, are of no use any more.
+    lost: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Link {
+    status: EndpointStatus,
+    sender: Option<Sender>,
+    /// Counts connections, so that news about an old one does not harm its successor.
+    number: u64,
+    last_error: String,
+}
+
+/// An endpoint and the task that keeps it connected; dropping it stops the task, calls in progress go on.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) endpoint: Arc<Endpoint>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// A call counted as pending on its connection.
+#[derive(Debug)]
+pub(crate) struct CallGuard(Arc<Endpoint>);
+
+impl Kept {
+    /// `changed` is told of each change of status; `lost` of each connection that ended.
+    pub(crate) fn start(
+        address: SocketAddr,
+        config: Arc<DialConfig>,
+        changed: watch::Sender<u64>,
+        lost: Arc<Notify>,
+    ) -> Self {
+        let endpoint = Arc::new(Endpoint {
+            address,
+            calls: AtomicUsize::new(0),
+            link: Mutex::new(Link {
+                status: EndpointStatus::Connecting,
+                sender: None,
+                number: 0,
+                last_error: String::new(),
+            }),
+            lost: watch::Sender::new(0),
+        });
+        let keeper = tokio::spawn(keep(Arc::clone(&endpoint), config, changed, lost));
+        Self {
+            endpoint,
+            _keeper: AbortOnDropHandle::new(keeper),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn status(&self) -> EndpointStatus {
+        self.link().status
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_error(&self) -> String {
+        self.link().last_error.clone()
+    }
+
+    pub(crate) fn state(&self) -> EndpointState {
+        let link = self.link();
+        EndpointState {
+            address: self.address,
+            status: link.status,
+            calls: self.calls(),
+            last_error: link.last_error.clone(),
+        }
+    }
+
+    /// The connection to send on, with its number, unless it went in the meantime.
+    pub(crate) fn begin(self: &Arc<Self>) -> Option<(Sender, u64, CallGuard)> {
+        let link = self.link();
+        let sender = link.sender.clone()?;
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Some((sender, link.number, CallGuard(Arc::clone(self))))
+    }
+
+    /// A call found connection `number` unusable: nobody shall pick it again.
+    pub(crate) fn report_lost(&self, number: u64) {
+        let mut link = self.link();
+        if link.number == number && link.sender.take().is_some() {
+            link.status = EndpointStatus::Connecting;
+            drop(link);
+            self.lost.send_replace(number);
+        }
+    }
+
+    fn set(&self, status: EndpointStatus, sender: Option<Sender>, last_error: String) -> u64 {
+        let mut link = self.link();
+        if sender.is_some() {
+            link.number += 1;
+        }
+        link.status = status;
+        link.sender = sender;
+        link.last_error = last_error;
+        link.number
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps one endpoint connected, for ever.
+async fn keep(
+    endpoint: Arc<Endpoint>,
+    config: Arc<DialConfig>,
+    changed: watch::Sender<u64>,
+    any_lost: Arc<Notify>,
+) {
+    let address = endpoint.address;
+    let mut backoff = Backoff::new(config.backoff.clone(), rand::random());
+    let tell = || changed.send_modify(|version| *version += 1);
+    loop {
+        match connect(address, &config).await {
+            Ok((sender, driver)) => {
+                debug!(%address, "connected");
+                let since = now();
+                let number = endpoint.set(EndpointStatus::Ready, Some(sender), String::new());
+                tell();
+                let mut lost = endpoint.lost.subscribe();
+                tokio::select! {
+                    _ = driver => {}
+                    // Calls in progress go on; the connection ends with the last of them.
+                    _ = lost.wait_for(|lost| *lost >= number) => {}
+                }
+                endpoint.set(EndpointStatus::Connecting, None, String::new());
+                tell();
+                any_lost.notify_one();
+                debug!(%address, "connection ended");
+                // A server that hangs up at once is no better than one that does not answer.
+                if now().duration_since(since) < config.connect_max {
+                    tokio::time::sleep(backoff.after_failure()).await;
+                } else {
+                    backoff.reset();
+                }
+            }
+            Err(error) => {
+                if endpoint.status() != EndpointStatus::Failed {
+                    info!(%address, %error, "endpoint unreachable");
+                }
+                endpoint.set(EndpointStatus::Failed, None, error.to_string());
+                tell();
+                any_lost.notify_one();
+                tokio::time::sleep(backoff.after_failure()).await;
+            }
+        }
+    }
+}
+
+/// Connects and waits for the server's first words, so that a peer which accepts and says nothing is never ready.
+async fn connect(address: SocketAddr, config: &DialConfig) -> io::Result<(Sender, JoinHandle<()>)> {
+    let attempt = async {
+        let stream = TcpStream::connect(address).await?;
+        let socket = Socket::new(stream, config.keepalive_every + config.keepalive_wait_max)?;
+        let heard = socket.heard();
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .keep_alive_interval(config.keepalive_every)
+            .keep_alive_timeout(config.keepalive_wait_max)
+            .keep_alive_while_idle(true)
+            .max_header_list_size(config.header_bytes_max);
+        let (sender, connection) = http
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(io::Error::other)?;
+        let mut driver = AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%address, %error, "connection failed");
+            }
+        }));
+        tokio::select! {
+            () = heard.at_least(SERVER_HELLO_BYTES) => Ok((sender, driver.detach())),
+            _ = &mut driver => Err(io::Error::new(io::ErrorKind::ConnectionReset, "closed before the first frame")),
+        }
+    };
+    match tokio::time::timeout(config.connect_max, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {:?}", config.connect_max),
+        )),
+    }
+}

@@ -1,0 +1,374 @@
+//! The server's side: an accept loop, and for each connection a life with an end.
+//!
+//! ```text
+//!  accepted ──preface──▶ serving ──age, or drain──▶ GOAWAY ──calls done, grace or budget over──▶ closed
+//!     └── silent for preface_max: closed      └── peer lost (keepalive): closed
+//! ```
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use refract_resilience::DrainSignal;
+use refract_resilience::deadline::now;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+use tracing::{debug, warn};
+
+use crate::body::Guarded;
+use crate::config::ListenConfig;
+use crate::error::Error;
+use crate::socket::{CLIENT_HELLO_BYTES, Socket};
+
+/// A bound address, before anything is served on it.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+    config: ListenConfig,
+    stats: ServerStats,
+}
+
+/// What a server is doing; clones look at the same numbers.
+#[derive(Clone, Debug, Default)]
+pub struct ServerStats(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicUsize,
+    accepted: AtomicU64,
+    silent: AtomicU64,
+    cut: AtomicU64,
+    calls: AtomicUsize,
+}
+
+/// Binds, and serves until the drain is over: the bound address, and the future to run. Dropping the future closes
+/// everything at once.
+pub async fn serve<S>(
+    config: ListenConfig,
+    service: S,
+    drain: DrainSignal,
+) -> Result<(SocketAddr, impl Future<Output = ()> + Send + 'static), Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let listener = Listener::bind(config).await?;
+    Ok((listener.local_addr(), listener.serve(service, drain)))
+}
+
+impl Listener {
+    pub async fn bind(config: ListenConfig) -> Result<Self, Error> {
+        let bind = |source| Error::Bind {
+            address: config.address.clone(),
+            source,
+        };
+        let tcp = TcpListener::bind(&config.address).await.map_err(bind)?;
+        let address = tcp.local_addr().map_err(bind)?;
+        Ok(Self {
+            tcp,
+            address,
+            config,
+            stats: ServerStats::default(),
+        })
+    }
+
+    /// Where it really listens; the port is never 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn stats(&self) -> ServerStats {
+        self.stats.clone()
+    }
+
+    /// Serves `service` (tonic's `Routes`, or anything around them) until the drain is over.
+    pub async fn serve<S>(self, service: S, drain: DrainSignal)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let Self {
+            tcp, config, stats, ..
+        } = self;
+        let http = builder(&config);
+        let config = Arc::new(config);
+        let places = Arc::new(Semaphore::new(config.connections_max));
+        let mut connections = JoinSet::new();
+        let mut closing = pin!(drain.closing());
+
+        let finish_by = loop {
+            // A place first: a connection that we could not serve is better left in the kernel's queue.
+            let accepted = async {
+                let place = Arc::clone(&places)
+                    .acquire_owned()
+                    .await
+                    .expect("never closed, this is a bug");
+                (tcp.accept().await, place)
+            };
+            let (stream, place) = tokio::select! {
+                biased;
+                finish_by = &mut closing => break finish_by,
+                Some(_) = connections.join_next() => continue,
+                (accepted, place) = accepted => match accepted {
+                    Ok((stream, _)) => (stream, place),
+                    Err(error) => {
+                        pause_after(&error).await;
+                        continue;
+                    }
+                },
+            };
+            stats.0.accepted.fetch_add(1, Ordering::Relaxed);
+            let open = Counted::new(stats.clone(), |counts| &counts.connections);
+            let life = connection(
+                stream,
+                http.clone(),
+                service.clone(),
+                Arc::clone(&config),
+                stats.clone(),
+                drain.clone(),
+            );
+            connections.spawn(async move {
+                life.await;
+                drop((open, place));
+            });
+        };
+
+        // Refuse new connections from here on, and let the others end by themselves, until the budget is spent.
+        drop(tcp);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(finish_by.into(), all).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+}
+
+impl ServerStats {
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// Calls in progress now, streams included until their last byte.
+    pub fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+
+    /// Connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.0.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed because the peer never began to speak.
+    pub fn silent(&self) -> u64 {
+        self.0.silent.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed with calls in progress, when grace or budget was over.
+    pub fn cut(&self) -> u64 {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+}
+
+fn builder(config: &ListenConfig) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(config.streams_per_connection_max)
+        .max_local_error_reset_streams(config.local_resets_max)
+        .max_pending_accept_reset_streams(config.pending_resets_max)
+        .max_header_list_size(config.header_bytes_max)
+        .max_send_buf_size(config.send_buffer_bytes_max)
+        .keep_alive_interval(config.keepalive_every)
+        .keep_alive_timeout(config.keepalive_wait_max);
+    http
+}
+
+/// An accept error concerns one connection or the whole process (no file descriptors left); neither ends the loop.
+async fn pause_after(error: &io::Error) {
+    let one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    );
+    if !one_connection {
+        warn!(%error, "cannot accept connections, trying again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// One connection, from its first byte to its end.
+async fn connection<S>(
+    stream: TcpStream,
+    http: http2::Builder<TokioExecutor>,
+    service: S,
+    config: Arc<ListenConfig>,
+    stats: ServerStats,
+    drain: DrainSignal,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let silence_max = config.keepalive_every + config.keepalive_wait_max;
+    let socket = match Socket::new(stream, silence_max) {
+        Ok(socket) => socket,
+        Err(error) => {
+            debug!(%error, "connection lost before it was served");
+            return;
+        }
+    };
+    let heard = socket.heard();
+    let calls = Calls::new(stats.clone());
+    let connection = http.serve_connection(TokioIo::new(socket), {
+        let calls = calls.clone();
+        service_fn(move |request: Request<hyper::body::Incoming>| {
+            let call = calls.begin();
+            let answer = service.clone().oneshot(request.map(Body::new));
+            async move {
+                let response = answer.await?;
+                Ok::<_, Infallible>(response.map(|inner| Guarded { inner, _guard: call }))
+            }
+        })
+    });
+    let mut connection = pin!(connection);
+
+    // Accepted becomes Serving with the peer's first words, or nothing.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = heard.at_least(CLIENT_HELLO_BYTES) => {}
+        () = tokio::time::sleep(config.preface_max) => {
+            stats.0.silent.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // It has not asked for anything yet, so nothing is lost.
+        _ = drain.closing() => return,
+    }
+
+    // Serving becomes Going at its age, or when the process leaves.
+    let mut end: Instant = tokio::select! {
+        _ = connection.as_mut() => return,
+        finish_by = drain.closing() => finish_by,
+        () = age(&config) => now() + config.connection_grace,
+    };
+    connection.as_mut().graceful_shutdown();
+
+    // Going becomes Closed when the calls are done and the peer agrees, or has had its time.
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = calls.none_for(config.linger_max) => return,
+            finish_by = drain.closing(), if finish_by_is_news(&drain, end) => end = end.min(finish_by),
+            () = tokio::time::sleep_until(end.into()) => {
+                if calls.count() > 0 {
+                    stats.0.cut.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Whether a drain that begins now, or has begun, would end the connection sooner than `end`.
+fn finish_by_is_news(drain: &DrainSignal, end: Instant) -> bool {
+    match drain.phase() {
+        refract_resilience::drain::Phase::Closing { finish_by } => finish_by < end,
+        _ => true,
+    }
+}
+
+/// Sleeps for the age of one connection: the configured one, give or take a tenth, so that peers do not come back
+/// together.
+async fn age(config: &ListenConfig) {
+    if config.connection_age_max.is_zero() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(config.connection_age_max.mul_f64(rand::random_range(0.9..1.1))).await;
+}
+
+/// The calls of one connection.
+#[derive(Clone, Debug)]
+struct Calls {
+    count: watch::Sender<usize>,
+    stats: ServerStats,
+}
+
+impl Calls {
+    fn new(stats: ServerStats) -> Self {
+        Self {
+            count: watch::Sender::new(0),
+            stats,
+        }
+    }
+
+    fn begin(&self) -> Call {
+        self.count.send_modify(|count| *count += 1);
+        Call {
+            count: self.count.clone(),
+            _counted: Counted::new(self.stats.clone(), |counts| &counts.calls),
+        }
+    }
+
+    fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Waits until there have been no calls for `span`.
+    async fn none_for(&self, span: Duration) {
+        let mut count = self.count.subscribe();
+        loop {
+            if count.wait_for(|count| *count == 0).await.is_err() {
+                return;
+            }
+            if tokio::time::timeout(span, count.wait_for(|count| *count > 0))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// One call in progress.
+struct Call {
+    count: watch::Sender<usize>,
+    _counted: Counted,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.count.send_modify(|count| *count -= 1);
+    }
+}
+
+/// One more in a gauge, for as long as it lives.
+struct Counted {
+    stats: ServerStats,
+    gauge: fn(&Counts) -> &AtomicUsize,
+}
+
+impl Counted {
+    fn new(stats: ServerStats, gauge: fn(&Counts) -> &AtomicUsize) -> Self {
+        gauge(&stats.0).fetch_add(1, Ordering::Relaxed);
+        Self { stats, gauge }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.gauge)(&self.stats.0).fetch_sub(1, Ordering::Relaxed);
+    }
+}
