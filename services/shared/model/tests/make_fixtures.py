@@ -302,6 +302,7 @@ SPECS = {
                        config=t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_layers=3, num_decoder_layers=1)),
     "bart-plain": dict(model=BartForConditionalGeneration, gradients=True, config=bart()),
     "bart-forced": dict(model=BartForConditionalGeneration, final_bias=True, forced_eos=True,
+                        generation=dict(forced_bos_token_id=0, forced_eos_token_id=2),
                         config=bart(scale_embedding=True, forced_bos_token_id=0, forced_eos_token_id=2, activation_function="gelu_new")),
     "bart-unequal": dict(model=BartForConditionalGeneration,
                          config=bart(encoder_layers=3, decoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=40,
