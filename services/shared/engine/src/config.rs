@@ -1,0 +1,120 @@
+//! The limits of an engine, and the relations between them.
+
+use crate::error::Error;
+use crate::runner::Shape;
+
+/// Every bound of the engine. *Cost* of a sequence below: prompt tokens + rows × new tokens, where rows are its beams
+/// (or samples). It is reserved whole when the sequence starts and given back when it ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Label of this engine in metrics and the name of its thread (`oracle`, `prism`).
+    pub name: String,
+    /// Sequences that may wait; the next one is refused at once.
+    pub queue_sequences_max: usize,
+    /// Summed cost of the sequences that may wait.
+    pub queue_tokens_max: usize,
+    /// Sequences decoded together.
+    pub running_sequences_max: usize,
+    /// Rows (beams and samples of all sequences) decoded together: the tallest matrix a decode step multiplies.
+    pub running_rows_max: usize,
+    /// Summed cost of the running sequences. Bytes: times 2 × decoder layers × heads × head width × size of a number.
+    pub kv_tokens_max: usize,
+    /// Tokens of one prompt. The model's own position limit applies as well.
+    pub prompt_tokens_max: usize,
+    /// Tokens one sequence may produce. The model's own position limit applies as well.
+    pub new_tokens_max: usize,
+    /// Beams, or samples, of one sequence.
+    pub sequence_rows_max: usize,
+    /// Tokens encoded between two decode steps: how long a new sequence may hold up the running ones.
+    pub step_encode_tokens_max: usize,
+    /// Tokens decoded in one step, over all rows. At least `running_rows_max`; what is above it is room for drafts.
+    pub step_decode_tokens_max: usize,
+    /// Padding tolerated in one encoder batch, in percent of its real tokens; prompts further apart in length are
+    /// encoded apart. Ignored by a runner that packs.
+    pub encode_padding_percent_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "engine".to_owned(),
+            queue_sequences_max: 256,
+            queue_tokens_max: 262_144,
+            running_sequences_max: 32,
+            running_rows_max: 160,
+            kv_tokens_max: 65_536,
+            prompt_tokens_max: 1024,
+            new_tokens_max: 512,
+            sequence_rows_max: 16,
+            step_encode_tokens_max: 4096,
+            step_decode_tokens_max: 160,
+            encode_padding_percent_max: 25,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the limits agree with one another and with the model.
+    pub fn check(&self, shape: &Shape) -> Result<(), Error> {
+        let no = |field, reason: String| Err(Error::Config { field, reason });
+        for (field, value) in [
+            ("queue_sequences_max", self.queue_sequences_max),
+            ("queue_tokens_max", self.queue_tokens_max),
+            ("running_sequences_max", self.running_sequences_max),
+            ("running_rows_max", self.running_rows_max),
+            ("kv_tokens_max", self.kv_tokens_max),
+            ("prompt_tokens_max", self.prompt_tokens_max),
+            ("new_tokens_max", self.new_tokens_max),
+            ("sequence_rows_max", self.sequence_rows_max),
+            ("step_encode_tokens_max", self.step_encode_tokens_max),
+        ] {
+            if value == 0 {
+                return no(field, "must be at least 1".to_owned());
+            }
+        }
+        if shape.vocab == 0 {
+            return no("model", "has an empty vocabulary".to_owned());
+        }
+        if self.sequence_rows_max > self.running_rows_max {
+            return no(
+                "sequence_rows_max",
+                format!(
+                    "{} exceeds running_rows_max {}",
+                    self.sequence_rows_max, self.running_rows_max
+                ),
+            );
+        }
+        let prompt = self.prompt_tokens(shape);
+        if prompt > self.step_encode_tokens_max {
+            return no(
+                "step_encode_tokens_max",
+                format!(
+                    "{} cannot hold one prompt of {prompt} tokens",
+                    self.step_encode_tokens_max
+                ),
+            );
+        }
+        if self.running_rows_max > self.step_decode_tokens_max {
+            return no(
+                "step_decode_tokens_max",
+                format!(
+                    "{} is less than running_rows_max {}",
+                    self.step_decode_tokens_max, self.running_rows_max
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// The longest prompt, by configuration and model.
+    pub fn prompt_tokens(&self, shape: &Shape) -> usize {
+        self.prompt_tokens_max
+            .min(shape.prompt_positions_max.unwrap_or(usize::MAX))
+    }
+
+    /// The most tokens a sequence may produce, by configuration and model.
+    pub fn new_tokens(&self, shape: &Shape) -> usize {
+        self.new_tokens_max
+            .min(shape.own_positions_max.unwrap_or(usize::MAX))
+    }
+}

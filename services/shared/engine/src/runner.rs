@@ -1,0 +1,146 @@
+//! The joint behind which a device lives.
+//!
+//! Scheduler, sampler and beam search speak of slots, ids and plain numbers; a runner turns them into matrix products.
+//! How this is meant to extend, without touching anything above it:
+//!
+//! - *Another backend* (hand-tuned int8 on a CPU, captured CUDA graphs, tensor-parallel ranks) is one more `Runner`.
+//!   Slots are small dense numbers, so a backend may keep preallocated memory by slot, and a graph per row count. A
+//!   tensor-parallel runner broadcasts the very arguments of these calls to its ranks.
+//! - *Own memory is a cache of ids.* A row names all its decoder ids and how many leading positions are certainly good;
+//!   the runner computes what it lacks. So dropping draft tokens is a smaller `kept`; a runner may evict rows, and after
+//!   a failure it may forget everything: the next call rebuilds.
+//! - *Speculation*: a row may bring several new ids (drafts) and want the logits after each of the last `wanted`.
+//! - *Choosing on the device*: [`Logits`] is the one way back. A device that samples itself would answer a greedy row
+//!   with a line that holds only its winner (minus infinity elsewhere); the sampler above is content with that.
+//! - *Overlap*: sequences advance independently of one another ([`crate::sequence::Sequence::advance`]), so a thread
+//!   pool can share that work.
+
+mod candle;
+mod scripted;
+
+use std::fmt;
+
+use refract_model::{PairRows, PairTables};
+
+pub use crate::kv::{CrossSlot, RowMove, RowSlot};
+pub use crate::scheduler::EncodeCost;
+pub use candle::ModelRunner;
+pub use scripted::{Gate, Scripted};
+
+/// What must be known of a model to decode with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub vocab: usize,
+    /// The first decoder id of every sequence.
+    pub decoder_start: u32,
+    /// Longest prompt that the model has positions for.
+    pub prompt_positions_max: Option<usize>,
+    /// Most decoder ids that the model has positions for, the decoder start id included.
+    pub own_positions_max: Option<usize>,
+    /// Where set, every request must name its pair's rows, within these.
+    pub pair_tables: Option<PairTables>,
+    pub encode_cost: EncodeCost,
+}
+
+/// One prompt to encode.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeJob<'a> {
+    /// Where its cross memory goes; whatever was there is replaced.
+    pub cross: CrossSlot,
+    pub ids: &'a [u32],
+    pub pairs: Option<PairRows>,
+}
+
+/// One row of a decode step.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeRow<'a> {
+    pub row: RowSlot,
+    pub cross: CrossSlot,
+    /// All decoder ids so far, the start id first. Those that own memory lacks are computed and appended to it.
+    pub ids: &'a [u32],
+    /// Of own memory, only so many leading positions are good; the rest is dropped first. Less than `ids.len()`.
+    pub kept: usize,
+    /// How many lines of logits: after each of the last so many ids. At least 1.
+    pub wanted: usize,
+}
+
+/// Where logits go: `[lines, vocab]`, the lines of the first row first.
+#[derive(Debug)]
+pub struct Logits<'a> {
+    vocab: usize,
+    data: &'a mut [f32],
+}
+
+impl<'a> Logits<'a> {
+    /// `data` holds whole lines.
+    pub fn new(vocab: usize, data: &'a mut [f32]) -> Self {
+        assert!(
+            vocab > 0 && data.len().is_multiple_of(vocab),
+            "this is a bug: {} is no multiple of {vocab}",
+            data.len()
+        );
+        Self { vocab, data }
+    }
+
+    pub fn lines(&self) -> usize {
+        self.data.len() / self.vocab
+    }
+
+    pub fn line_mut(&mut self, line: usize) -> &mut [f32] {
+        &mut self.data[line * self.vocab..][..self.vocab]
+    }
+
+    /// All lines as one.
+    pub fn all_mut(&mut self) -> &mut [f32] {
+        self.data
+    }
+}
+
+/// Why the device did not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerError {
+    pub reason: String,
+}
+
+impl RunnerError {
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for RunnerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for RunnerError {}
+
+/// Owns a model and its memory on a device. Called from one thread.
+///
+/// A call either succeeds for all or fails for all; after a failure the engine calls again with parts of the batch, to
+/// find the sequence at fault, and own memory of the failed call need not have survived. A runner computes each row as
+/// if it were alone: its numbers do not depend on its companions.
+pub trait Runner: Send {
+    fn shape(&self) -> Shape;
+
+    /// Writes the cross memory of one batch of prompts.
+    fn encode(&mut self, jobs: &[EncodeJob<'_>]) -> Result<(), RunnerError>;
+
+    /// One decoder pass. Rows of one sequence come together. Own memory of rows that are not named need not be kept.
+    fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError>;
+
+    /// Copies own memory between rows, all at once: every source is read before anything is written.
+    fn reorder(&mut self, moves: &[RowMove]);
+
+    /// These rows hold nothing of use any more. Unknown ones are fine.
+    fn release_rows(&mut self, rows: &[RowSlot]);
+
+    /// The cross memory there is of no use any more. An unknown one is fine.
+    fn release_cross(&mut self, cross: CrossSlot);
+
+    /// Decode memory held now, in bytes.
+    fn bytes(&self) -> usize;
+}

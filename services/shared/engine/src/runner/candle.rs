@@ -1,0 +1,415 @@
+//! A [`refract_model::Model`] as a runner: the only file of the engine that knows tensors.
+//!
+//! Rows of a step live together in one `OwnKv`. Forks, leavers and joiners only change which row is where ("places");
+//! the tensors are gathered once, at the next step, and only if something changed.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use candle_core::{Storage, Tensor};
+use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows};
+
+use super::{
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, RowMove, RowSlot, Runner, RunnerError, Shape,
+};
+
+pub struct ModelRunner {
+    model: Model,
+    crosses: HashMap<CrossSlot, Stamped>,
+    /// Counts encoded prompts: tells a slot's new tenant from its old one.
+    stamp: u64,
+    /// Usually one. After a failed step the parts of the batch are rebuilt apart, and stay so until they end.
+    groups: Vec<Group>,
+    places: HashMap<RowSlot, Place>,
+    /// Names the next group; names are never used again.
+    next_group: u64,
+}
+
+struct Stamped {
+    stamp: u64,
+    cross: Cross,
+}
+
+/// Rows that are decoded as one batch.
+struct Group {
+    name: u64,
+    own: OwnKv,
+    cross: Option<CrossBatch>,
+    /// Whose cross memory `cross` holds, by row.
+    stamps: Vec<u64>,
+}
+
+/// Where a row's own memory is: a group, and the index in its `OwnKv` as of the last step. Several rows may share one.
+#[derive(Clone, Copy)]
+struct Place {
+    group: u64,
+    index: usize,
+}
+
+impl ModelRunner {
+    pub fn new(model: Model) -> Self {
+        Self {
+            model,
+            crosses: HashMap::new(),
+            stamp: 0,
+            groups: Vec::new(),
+            places: HashMap::new(),
+            next_group: 0,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn cross(&self, slot: CrossSlot) -> Result<&Stamped, RunnerError> {
+        self.crosses
+            .get(&slot)
+            .ok_or_else(|| RunnerError::new(format!("{slot:?} holds no cross memory")))
+    }
+
+    /// Good leading positions of a row, and the group that has them.
+    fn held(&self, row: &DecodeRow<'_>) -> (usize, Option<u64>) {
+        let Some(place) = self.places.get(&row.row) else {
+            return (0, None);
+        };
+        let Some(group) = self.groups.iter().find(|g| g.name == place.group) else {
+            return (0, None);
+        };
+        (group.own.lengths()[place.index].min(row.kept), Some(place.group))
+    }
+
+    /// Decodes rows that belong (or will belong) to one group, none of which lacks more than it wants.
+    fn decode_group(
+        &mut self,
+        name: u64,
+        members: &[(usize, DecodeRow<'_>)],
+        first_line: &[usize],
+        logits: &mut Logits<'_>,
+    ) -> Result<(), RunnerError> {
+        let at = self.groups.iter().position(|g| g.name == name);
+        // Taken out: a failure leaves no half-written memory behind.
+        let mut group = match at {
+            Some(at) => self.groups.swap_remove(at),
+            None => self.new_group(name),
+        };
+        let mut order: Vec<&(usize, DecodeRow<'_>)> = members.iter().collect();
+        // Rows that have a place come first, in the order asked for; new ones are pushed behind.
+        order.sort_by_key(|(_, row)| self.places.get(&row.row).is_none_or(|p| p.group != name));
+        let old: Vec<usize> = order
+            .iter()
+            .filter_map(|(_, row)| {
+                self.places
+                    .get(&row.row)
+                    .filter(|p| p.group == name)
+                    .map(|p| p.index)
+            })
+            .collect();
+        if old.len() != group.own.rows() || old.iter().enumerate().any(|(i, from)| i != *from) {
+            group.own.select(&old).map_err(RunnerError::new)?;
+        }
+        for _ in old.len()..order.len() {
+            group.own.push_row();
+        }
+        self.gather_cross(&mut group, order.iter().map(|(_, row)| row.cross))?;
+        let mut tokens: Vec<&[u32]> = Vec::with_capacity(order.len());
+        for (i, (_, row)) in order.iter().enumerate() {
+            if group.own.lengths()[i] > row.kept {
+                group.own.truncate(i, row.kept);
+            }
+            tokens.push(&row.ids[group.own.lengths()[i]..]);
+        }
+        let cross = group
+            .cross
+            .as_ref()
+            .ok_or_else(|| RunnerError::new("no cross memory"))?;
+        let longest = tokens.iter().map(|t| t.len()).max().unwrap_or(0);
+        let scores = if longest == 1 {
+            let tokens: Vec<u32> = tokens.iter().map(|t| t[0]).collect();
+            self.model.decode(&tokens, &mut group.own, cross)
+        } else {
+            self.model.decode_many(&tokens, &mut group.own, cross)
+        }
+        .map_err(RunnerError::new)?;
+        let vocab = logits.vocab;
+        let copies: Vec<(usize, usize)> = order
+            .iter()
+            .enumerate()
+            .zip(&tokens)
+            .flat_map(|((i, (at, row)), tokens)| {
+                let from = i * longest + tokens.len() - row.wanted;
+                (0..row.wanted).map(move |n| (from + n, first_line[*at] + n))
+            })
+            .collect();
+        with_numbers(&scores, |numbers| {
+            for (from, to) in copies {
+                logits
+                    .line_mut(to)
+                    .copy_from_slice(&numbers[from * vocab..][..vocab]);
+            }
+        })?;
+        for (index, (_, row)) in order.iter().enumerate() {
+            self.places.insert(row.row, Place { group: name, index });
+        }
+        self.groups.push(group);
+        Ok(())
+    }
+
+    /// Computes own memory from ids, all but the last `wanted` of each row: rows that came back, or whose batch failed.
+    ///
+    /// Rows are fed a token at a time and join late, so that all are complete together, and no logits are kept.
+    fn rebuild(&mut self, name: u64, members: &[(usize, DecodeRow<'_>)]) -> Result<(), RunnerError> {
+        let mut group = self.new_group(name);
+        let mut order: Vec<(&DecodeRow<'_>, usize)> = members
+            .iter()
+            .map(|(_, row)| (row, row.ids.len() - row.wanted))
+            .collect();
+        order.sort_by_key(|(_, length)| std::cmp::Reverse(*length));
+        let longest = order.first().map_or(0, |(_, length)| *length);
+        let mut tokens = Vec::with_capacity(order.len());
+        for left in (1..=longest).rev() {
+            let present = order.iter().take_while(|(_, length)| *length >= left).count();
+            while group.own.rows() < present {
+                group.own.push_row();
+            }
+            self.gather_cross(&mut group, order[..present].iter().map(|(row, _)| row.cross))?;
+            tokens.clear();
+            tokens.extend(
+                order[..present]
+                    .iter()
+                    .map(|(row, length)| row.ids[length - left]),
+            );
+            let cross = group
+                .cross
+                .as_ref()
+                .ok_or_else(|| RunnerError::new("no cross memory"))?;
+            self.model
+                .decode(&tokens, &mut group.own, cross)
+                .map_err(RunnerError::new)?;
+        }
+        // Rows with nothing to rebuild are in the group too.
+        while group.own.rows() < order.len() {
+            group.own.push_row();
+        }
+        for (index, (row, _)) in order.iter().enumerate() {
+            self.places.insert(row.row, Place { group: name, index });
+        }
+        self.groups.push(group);
+        Ok(())
+    }
+
+    /// Cross memory by row; tensors are touched only when the rows' sequences have changed.
+    fn gather_cross(
+        &self,
+        group: &mut Group,
+        slots: impl Iterator<Item = CrossSlot>,
+    ) -> Result<(), RunnerError> {
+        let crosses = slots
+            .map(|slot| self.cross(slot))
+            .collect::<Result<Vec<_>, _>>()?;
+        if group.cross.is_some() && crosses.iter().map(|c| c.stamp).eq(group.stamps.iter().copied()) {
+            return Ok(());
+        }
+        let rows: Vec<&Cross> = crosses.iter().map(|c| &c.cross).collect();
+        match &mut group.cross {
+            Some(batch) => batch.regather(&rows),
+            None => CrossBatch::gather(&self.model, &rows).map(|batch| group.cross = Some(batch)),
+        }
+        .map_err(RunnerError::new)?;
+        group.stamps = crosses.iter().map(|c| c.stamp).collect();
+        Ok(())
+    }
+
+    fn new_group(&self, name: u64) -> Group {
+        Group {
+            name,
+            own: OwnKv::empty(&self.model),
+            cross: None,
+            stamps: Vec::new(),
+        }
+    }
+
+    fn name_group(&mut self) -> u64 {
+        self.next_group += 1;
+        self.next_group
+    }
+
+    fn try_decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
+        let mut first_line = Vec::with_capacity(rows.len());
+        let mut lines = 0;
+        for row in rows {
+            if row.wanted == 0 || row.wanted > row.ids.len() || row.kept >= row.ids.len() {
+                return Err(RunnerError::new(format!(
+                    "this is a bug: {:?} asks for the impossible",
+                    row.row
+                )));
+            }
+            first_line.push(lines);
+            lines += row.wanted;
+        }
+        if lines != logits.lines() {
+            return Err(RunnerError::new(format!(
+                "this is a bug: {lines} lines wanted, room for {}",
+                logits.lines()
+            )));
+        }
+        // By group; rows that lack more than they want are rebuilt; new ones join the first group of the step.
+        let mut batches: Vec<(u64, Vec<(usize, DecodeRow<'_>)>)> = Vec::new();
+        let mut lacking = Vec::new();
+        let mut new = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let (held, group) = self.held(row);
+            if row.ids.len() - held > row.wanted {
+                lacking.push((at, *row));
+            } else if let Some(name) = group {
+                match batches.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, members)) => members.push((at, *row)),
+                    None => batches.push((name, vec![(at, *row)])),
+                }
+            } else {
+                new.push((at, *row));
+            }
+        }
+        if !lacking.is_empty() {
+            let name = self.name_group();
+            self.rebuild(name, &lacking)?;
+            batches.push((name, lacking));
+        }
+        if !new.is_empty() {
+            match batches.iter_mut().max_by_key(|(_, members)| members.len()) {
+                Some((_, members)) => members.extend(new),
+                None => {
+                    let name = self.name_group();
+                    batches.push((name, new));
+                }
+            }
+        }
+        for (name, members) in &batches {
+            self.decode_group(*name, members, &first_line, logits)?;
+        }
+        Ok(())
+    }
+
+    /// Groups that no row lives in hold memory for nothing.
+    fn sweep(&mut self) {
+        let places = &self.places;
+        self.groups
+            .retain(|group| places.values().any(|place| place.group == group.name));
+    }
+}
+
+impl Runner for ModelRunner {
+    fn shape(&self) -> Shape {
+        let spec = self.model.spec();
+        Shape {
+            vocab: spec.vocab,
+            decoder_start: spec.decoder_start,
+            prompt_positions_max: spec.positions_max,
+            own_positions_max: spec.positions_max,
+            pair_tables: spec.pair_tables,
+            encode_cost: EncodeCost::Padded,
+        }
+    }
+
+    fn encode(&mut self, jobs: &[EncodeJob<'_>]) -> Result<(), RunnerError> {
+        let ids: Vec<&[u32]> = jobs.iter().map(|job| job.ids).collect();
+        let pairs: Option<Vec<PairRows>> = match self.model.spec().pair_tables {
+            Some(_) => Some(jobs.iter().map(|job| job.pairs.unwrap_or_default()).collect()),
+            None => None,
+        };
+        let encoded = self
+            .model
+            .encode(&ids, pairs.as_deref())
+            .map_err(RunnerError::new)?;
+        let crosses = self.model.cross(&encoded).map_err(RunnerError::new)?;
+        if crosses.len() != jobs.len() {
+            return Err(RunnerError::new(format!(
+                "{} of {} prompts were encoded",
+                crosses.len(),
+                jobs.len()
+            )));
+        }
+        for (job, cross) in jobs.iter().zip(crosses) {
+            self.stamp += 1;
+            self.crosses.insert(
+                job.cross,
+                Stamped {
+                    stamp: self.stamp,
+                    cross,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
+        let done = self.try_decode(rows, logits);
+        // Own memory of rows that were not named is dropped here (their group may be whole without them), and so is
+        // that of a failed group, which has not been put back.
+        let groups = &self.groups;
+        self.places.retain(|slot, place| {
+            groups.iter().any(|g| g.name == place.group) && rows.iter().any(|row| row.row == *slot)
+        });
+        self.sweep();
+        done
+    }
+
+    fn reorder(&mut self, moves: &[RowMove]) {
+        let sources: Vec<Option<Place>> = moves.iter().map(|m| self.places.get(&m.from).copied()).collect();
+        for (m, source) in moves.iter().zip(sources) {
+            match source {
+                Some(place) => self.places.insert(m.to, place),
+                None => self.places.remove(&m.to),
+            };
+        }
+    }
+
+    fn release_rows(&mut self, rows: &[RowSlot]) {
+        for row in rows {
+            self.places.remove(row);
+        }
+        self.sweep();
+    }
+
+    fn release_cross(&mut self, cross: CrossSlot) {
+        self.crosses.remove(&cross);
+    }
+
+    fn bytes(&self) -> usize {
+        let own: usize = self
+            .groups
+            .iter()
+            .map(|g| g.own.bytes() + g.cross.as_ref().map_or(0, CrossBatch::bytes))
+            .sum();
+        own + self.crosses.values().map(|c| c.cross.bytes()).sum::<usize>()
+    }
+}
+
+impl fmt::Debug for ModelRunner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelRunner")
+            .field("crosses", &self.crosses.len())
+            .field("groups", &self.groups.len())
+            .field("rows", &self.places.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hands out the numbers of an f32 tensor; on a CPU without a copy.
+fn with_numbers(tensor: &Tensor, read: impl FnOnce(&[f32])) -> Result<(), RunnerError> {
+    let tensor = tensor.contiguous().map_err(RunnerError::new)?;
+    {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let (Storage::Cpu(cpu), Some((from, to))) = (&*storage, layout.contiguous_offsets()) {
+            let numbers = cpu.as_slice::<f32>().map_err(RunnerError::new)?;
+            read(&numbers[from..to]);
+            return Ok(());
+        }
+    }
+    let numbers = tensor
+        .flatten_all()
+        .and_then(|t| t.to_vec1::<f32>())
+        .map_err(RunnerError::new)?;
+    read(&numbers);
+    Ok(())
+}
