@@ -1,0 +1,253 @@
+//! Both levels of the memory as one: entries in, entries out, everything else is a miss.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::future::Cache;
+use moka::notification::RemovalCause;
+use refract_domain::{Freshness, Knowledge};
+use tokio::time::Instant;
+
+use super::writer::Writer;
+use crate::clock::Clock;
+use crate::codec::Codec;
+use crate::config::Config;
+use crate::envelope::{self, Corrupt, Times};
+use crate::key::{Key, KeyDigest, Keys};
+use crate::metrics;
+use crate::revisions::Revisions;
+use crate::store::Store;
+
+/// What is remembered about one question.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) knowledge: Knowledge,
+    pub(crate) times: Times,
+}
+
+#[derive(Debug)]
+pub(crate) enum Found {
+    Entry(Arc<Entry>),
+    Nothing,
+    /// There were bytes, but none of ours for this key.
+    Corrupt,
+    /// The store did not answer.
+    Failed,
+}
+
+pub(crate) struct Shelf {
+    /// Absent if it is turned off.
+    first: Option<Cache<KeyDigest, Held>>,
+    store: Arc<dyn Store>,
+    writer: Writer,
+    codec: Codec,
+    clock: Clock,
+    ttl_soft: Duration,
+    ttl_hard: Duration,
+    ttl_jitter: f64,
+    l1_ttl: Duration,
+    entry_bytes_max: usize,
+    /// When the store was last asked for the revisions and had none.
+    asked: Mutex<Option<Instant>>,
+    /// When the revisions were last written to the store.
+    told: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone)]
+struct Held {
+    entry: Arc<Entry>,
+    until: Instant,
+    bytes: u32,
+}
+
+/// Clocks of two machines may differ by this much before an entry of the future is refused.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// How often a store without revisions is asked for them again.
+const REVISIONS_ASKED_EVERY: Duration = Duration::from_secs(1);
+
+impl Shelf {
+    /// Must be called inside a runtime.
+    pub(crate) fn new(config: &Config, store: Arc<dyn Store>, codec: Codec, clock: Clock) -> Self {
+        let first = (!config.l1_ttl.is_zero()).then(|| {
+            let share = config.l1_bytes_max.div_ceil(config.l1_entries_max.max(1));
+            Cache::builder()
+                .max_capacity(config.l1_bytes_max)
+                .weigher(move |_: &KeyDigest, held: &Held| {
+                    u32::try_from(share).unwrap_or(u32::MAX).max(held.bytes)
+                })
+                .time_to_live(config.l1_ttl)
+                .eviction_listener(|_, _, cause| {
+                    if cause == RemovalCause::Size {
+                        metrics::eviction("l1");
+                    }
+                })
+                .build()
+        });
+        Self {
+            first,
+            writer: Writer::spawn(Arc::clone(&store), config.writes_queued_max),
+            store,
+            codec,
+            clock,
+            ttl_soft: config.ttl_soft,
+            ttl_hard: config.ttl_hard,
+            ttl_jitter: config.ttl_jitter,
+            l1_ttl: config.l1_ttl,
+            entry_bytes_max: config.entry_bytes_max,
+            asked: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What is known about this question, and whether the first level knew it.
+    pub(crate) async fn find(&self, key: &Key) -> (Found, bool) {
+        if let Some(first) = &self.first
+            && let Some(held) = first.get(key.digest()).await
+            && Instant::now() < held.until
+        {
+            return (Found::Entry(held.entry), true);
+        }
+        let bytes = match self.store.get(key.name()).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return (Found::Nothing, false),
+            Err(_) => return (Found::Failed, false),
+        };
+        match self.read(key, &bytes) {
+            Ok(entry) => {
+                let entry = Arc::new(entry);
+                self.hold(key, &entry, bytes.len()).await;
+                (Found::Entry(entry), false)
+            }
+            Err(corrupt) => {
+                metrics::corrupt(corrupt.reason());
+                (Found::Corrupt, false)
+            }
+        }
+    }
+
+    /// Into the first level now, into the store when its turn comes.
+    pub(crate) async fn put(&self, key: &Key, knowledge: &Knowledge, cost: Duration) {
+        let knowledge = Knowledge {
+            freshness: Freshness::Fresh,
+            ..knowledge.clone()
+        };
+        let stretch = 1.0 + self.ttl_jitter * (2.0 * rand::random::<f64>() - 1.0);
+        let hard = self.ttl_hard.mul_f64(stretch);
+        let times = Times {
+            created_ms: self.clock.now_ms(),
+            soft_ms: millis(self.ttl_soft.mul_f64(stretch)).min(millis(hard)),
+            hard_ms: millis(hard),
+            cost_ms: u32::try_from(cost.as_millis()).unwrap_or(u32::MAX),
+        };
+        let value = envelope::seal(key, times, &(self.codec.encode)(&knowledge));
+        if value.len() > self.entry_bytes_max {
+            metrics::write("too_large");
+            return;
+        }
+        self.hold(key, &Arc::new(Entry { knowledge, times }), value.len())
+            .await;
+        self.writer.put(key.name().to_owned(), value, hard);
+    }
+
+    pub(crate) async fn forget(&self, key: &Key) -> Result<(), crate::Error> {
+        if let Some(first) = &self.first {
+            first.invalidate(key.digest()).await;
+        }
+        // A write still in the queue would bring it back.
+        self.writer.flush().await;
+        self.store.remove(key.name()).await
+    }
+
+    pub(crate) async fn flush(&self) {
+        self.writer.flush().await;
+    }
+
+    /// The revisions in use, or those that the store remembers from an earlier life of this deployment: so that a
+    /// process that starts while the Oracle is down still finds what it said.
+    pub(crate) async fn revisions(&self, keys: &Keys) -> Option<Arc<Revisions>> {
+        if let Some(revisions) = keys.revisions.get() {
+            return Some(revisions);
+        }
+        let recently =
+            |instant: &Option<Instant>| instant.is_some_and(|at| at.elapsed() < REVISIONS_ASKED_EVERY);
+        if recently(&self.asked.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return None;
+        }
+        let key = keys.ring.revisions_key();
+        let bytes = self.store.get(key.name()).await.ok()?;
+        let remembered = bytes.and_then(|bytes| match envelope::open(&key, &bytes, self.entry_bytes_max) {
+            Ok((_, body)) => Revisions::decode(body),
+            Err(corrupt) => {
+                metrics::corrupt(corrupt.reason());
+                None
+            }
+        });
+        if remembered.is_none() {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        remembered.map(|revisions| keys.revisions.assume(revisions))
+    }
+
+    /// The Oracle's word about itself: used from now on, and remembered at least as long as the entries under it.
+    pub(crate) fn learn(&self, keys: &Keys, revisions: Revisions) {
+        let news = keys.revisions.learn(revisions.clone());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !news && told.is_some_and(|at| at.elapsed() < self.ttl_hard / 4) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let ttl = self.ttl_hard * 2;
+        let times = Times {
+            created_ms: self.clock.now_ms(),
+            soft_ms: millis(ttl),
+            hard_ms: millis(ttl),
+            cost_ms: 0,
+        };
+        let key = keys.ring.revisions_key();
+        let value = envelope::seal(&key, times, &revisions.encode());
+        self.writer.put(key.name().to_owned(), value, ttl);
+    }
+
+    fn read(&self, key: &Key, bytes: &[u8]) -> Result<Entry, Corrupt> {
+        let (times, body) = envelope::open(key, bytes, self.entry_bytes_max)?;
+        if times.created_ms > self.clock.now_ms().saturating_add(millis(CLOCK_SKEW_MAX)) {
+            return Err(Corrupt::Future);
+        }
+        let knowledge = (self.codec.decode)(body).ok_or(Corrupt::Body)?;
+        Ok(Entry { knowledge, times })
+    }
+
+    async fn hold(&self, key: &Key, entry: &Arc<Entry>, bytes: usize) {
+        if let Some(first) = &self.first {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let held = Held {
+                entry: Arc::clone(entry),
+                until: Instant::now() + self.l1_ttl,
+                bytes,
+            };
+            first.insert(*key.digest(), held).await;
+        }
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,434 @@
+//! How the memory is set up. Durations are written `250ms`, `6h`; unknown fields are refused.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Error;
+use crate::revisions::Revisions;
+
+/// The manual of the knowledge memory.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `memory`: this process alone, lost with it. `redis`: shared, and survives a restart.
+    pub store: StoreKind,
+    /// First part of every key in a shared store: what its access rules match (`~x:*`). 1 to 16 of `a-z 0-9 - _`.
+    pub key_prefix: String,
+    /// Seals entries and hides user ids in keys. At least 16 bytes, the same in every process that shares the store;
+    /// required with `redis`, made up at start with `memory`. Changing it forgets everything.
+    pub secret: Option<Secret>,
+    /// A file with the secret, instead of `secret`. White space at its end is not part of it.
+    pub secret_file: Option<PathBuf>,
+
+    /// Age from which knowledge is stale: served at once, with a refresh in the background.
+    #[serde(with = "duration_text")]
+    pub ttl_soft: Duration,
+    /// Age from which it is not served any more, not even while the Oracle is down.
+    #[serde(with = "duration_text")]
+    pub ttl_hard: Duration,
+    /// Each entry's ages are stretched or shrunk by up to this share, so that what was written together does not
+    /// expire together. 0 to 0.5.
+    pub ttl_jitter: f64,
+    /// How long a question that the Oracle could not answer (a model fault, an invalid field, nothing to say) is not
+    /// asked again. Zero asks every time.
+    #[serde(with = "duration_text")]
+    pub ttl_unhelpful: Duration,
+    /// Largest entry, envelope included. Larger knowledge is served but not remembered.
+    pub entry_bytes_max: usize,
+
+    /// How long an entry is served from the first level without asking the store. Zero turns the first level off.
+    #[serde(with = "duration_text")]
+    pub l1_ttl: Duration,
+    pub l1_entries_max: u64,
+    pub l1_bytes_max: u64,
+
+    /// Bounds of the `memory` store.
+    pub memory_entries_max: u64,
+    pub memory_bytes_max: u64,
+    pub redis: RedisConfig,
+
+    /// Entries waiting to be written. Further ones are dropped and counted: the next miss writes them again.
+    pub writes_queued_max: usize,
+    /// Refreshes at one time. Further ones are left to the next caller.
+    pub refreshes_max: usize,
+    /// Time for one refresh.
+    #[serde(with = "duration_text")]
+    pub refresh_timeout: Duration,
+    /// After a refresh failed, how long its entry is served without another try.
+    #[serde(with = "duration_text")]
+    pub refresh_retry: Duration,
+    /// Distinct questions before the Oracle at one time. Further ones are refused at once as busy.
+    pub flights_max: usize,
+
+    /// The Oracle's revisions, if they are known beforehand; then remembered knowledge is found even if the Oracle has
+    /// never been reached. What the Oracle says about itself overrides them. Both or neither.
+    pub oracle_revision: Option<String>,
+    pub template_revision: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    #[default]
+    Memory,
+    Redis,
+}
+
+/// A connection to Redis or Valkey that never costs a caller more than `get_timeout`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://[user:password@]host:port[/db]`.
+    pub url: Option<Secret>,
+    /// A file with the URL, instead of `url`.
+    pub url_file: Option<PathBuf>,
+    /// Time for one look-up, waiting for the connection included.
+    #[serde(with = "duration_text")]
+    pub get_timeout: Duration,
+    /// Time for one write, in the background.
+    #[serde(with = "duration_text")]
+    pub put_timeout: Duration,
+    /// Time for one attempt to connect, in the background.
+    #[serde(with = "duration_text")]
+    pub connect_timeout: Duration,
+    /// Time-outs in a row after which the connection is given up and a fresh one is tried.
+    pub timeouts_in_row_max: u32,
+    /// Share of time-outs within one second (of at least 20 commands) after which the same happens. 0 to 1.
+    pub timeouts_share_max: f64,
+    /// Wait between attempts to connect: doubles from the first to the second.
+    #[serde(with = "duration_text")]
+    pub retry_min: Duration,
+    #[serde(with = "duration_text")]
+    pub retry_max: Duration,
+    /// An idle connection is tried this often, so that its loss is known before a caller needs it.
+    #[serde(with = "duration_text")]
+    pub ping_every: Duration,
+    /// Commands waiting for the connection's writer.
+    pub commands_queued_max: usize,
+}
+
+/// A credential: taken in, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Config {
+    /// Relations between limits, checked at start.
+    pub fn check(&self) -> Result<(), Error> {
+        let prefix_ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if self.key_prefix.is_empty() || self.key_prefix.len() > 16 || !self.key_prefix.chars().all(prefix_ok)
+        {
+            return Err(Error::config(
+                "key_prefix",
+                "must be 1 to 16 of a-z, 0-9, - and _",
+            ));
+        }
+        if self.ttl_soft.is_zero() || self.ttl_soft > self.ttl_hard {
+            return Err(Error::config(
+                "ttl_soft",
+                "must be above zero and not above ttl_hard",
+            ));
+        }
+        if self.ttl_hard > Duration::from_secs(366 * 24 * 3600) {
+            return Err(Error::config("ttl_hard", "must not be above a year"));
+        }
+        if !(0.0..=0.5).contains(&self.ttl_jitter) {
+            return Err(Error::config("ttl_jitter", "must be from 0 to 0.5"));
+        }
+        if !(1024..=16 << 20).contains(&self.entry_bytes_max) {
+            return Err(Error::config("entry_bytes_max", "must be from 1 KiB to 16 MiB"));
+        }
+        if self.refresh_timeout.is_zero() {
+            return Err(Error::config("refresh_timeout", "must be above zero"));
+        }
+        if self.oracle_revision.is_some() != self.template_revision.is_some() {
+            return Err(Error::config(
+                "oracle_revision",
+                "must be given together with template_revision, or not at all",
+            ));
+        }
+        let at_least_one = [
+            ("l1_entries_max", self.l1_entries_max),
+            ("l1_bytes_max", self.l1_bytes_max),
+            ("memory_entries_max", self.memory_entries_max),
+            ("memory_bytes_max", self.memory_bytes_max),
+            ("writes_queued_max", self.writes_queued_max as u64),
+            ("refreshes_max", self.refreshes_max as u64),
+            ("flights_max", self.flights_max as u64),
+            ("redis.commands_queued_max", self.redis.commands_queued_max as u64),
+            (
+                "redis.timeouts_in_row_max",
+                u64::from(self.redis.timeouts_in_row_max),
+            ),
+        ];
+        if let Some((field, _)) = at_least_one.into_iter().find(|(_, limit)| *limit == 0) {
+            return Err(Error::config(field, "must be at least 1"));
+        }
+        self.redis.check()
+    }
+
+    /// The secret from the field or the file; `None` where neither is given.
+    pub(crate) fn read_secret(&self) -> Result<Option<Secret>, Error> {
+        let secret = one_of(&self.secret, self.secret_file.as_deref(), "secret", "secret_file")?;
+        match &secret {
+            Some(secret) if secret.expose().len() < 16 => {
+                Err(Error::config("secret", "must be at least 16 bytes long"))
+            }
+            None if self.store == StoreKind::Redis => Err(Error::config(
+                "secret",
+                "is required with store = \"redis\" (or secret_file): it seals entries and hides user ids",
+            )),
+            _ => Ok(secret),
+        }
+    }
+
+    pub(crate) fn revisions(&self) -> Option<Revisions> {
+        let (oracle, template) = (self.oracle_revision.clone()?, self.template_revision.clone()?);
+        Some(Revisions {
+            oracle: refract_domain::Revision(oracle),
+            template: refract_domain::Revision(template),
+        })
+    }
+}
+
+impl RedisConfig {
+    fn check(&self) -> Result<(), Error> {
+        let above_zero = [
+            ("redis.get_timeout", self.get_timeout),
+            ("redis.put_timeout", self.put_timeout),
+            ("redis.connect_timeout", self.connect_timeout),
+            ("redis.retry_min", self.retry_min),
+            ("redis.ping_every", self.ping_every),
+        ];
+        if let Some((field, _)) = above_zero.into_iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(Error::config(field, "must be above zero"));
+        }
+        if self.retry_min > self.retry_max {
+            return Err(Error::config(
+                "redis.retry_min",
+                "must not be above redis.retry_max",
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.timeouts_share_max) {
+            return Err(Error::config("redis.timeouts_share_max", "must be from 0 to 1"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_url(&self) -> Result<Secret, Error> {
+        one_of(&self.url, self.url_file.as_deref(), "redis.url", "redis.url_file")?.ok_or_else(|| {
+            Error::config(
+                "redis.url",
+                "is required with store = \"redis\" (or redis.url_file)",
+            )
+        })
+    }
+}
+
+impl Secret {
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The credential itself. Not for logs.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            store: StoreKind::Memory,
+            key_prefix: "x".to_owned(),
+            secret: None,
+            secret_file: None,
+            ttl_soft: Duration::from_secs(6 * 3600),
+            ttl_hard: Duration::from_secs(24 * 3600),
+            ttl_jitter: 0.1,
+            ttl_unhelpful: Duration::from_secs(30),
+            entry_bytes_max: 64 << 10,
+            l1_ttl: Duration::from_secs(10),
+            l1_entries_max: 10_000,
+            l1_bytes_max: 16 << 20,
+            memory_entries_max: 100_000,
+            memory_bytes_max: 64 << 20,
+            redis: RedisConfig::default(),
+            writes_queued_max: 1024,
+            refreshes_max: 16,
+            refresh_timeout: Duration::from_secs(10),
+            refresh_retry: Duration::from_secs(5),
+            flights_max: 1024,
+            oracle_revision: None,
+            template_revision: None,
+        }
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            get_timeout: Duration::from_millis(15),
+            put_timeout: Duration::from_millis(50),
+            connect_timeout: Duration::from_millis(500),
+            timeouts_in_row_max: 5,
+            timeouts_share_max: 0.2,
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(1),
+            ping_every: Duration::from_secs(1),
+            commands_queued_max: 1024,
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("…")
+    }
+}
+
+fn one_of(
+    value: &Option<Secret>,
+    file: Option<&Path>,
+    field: &'static str,
+    file_field: &'static str,
+) -> Result<Option<Secret>, Error> {
+    match (value, file) {
+        (Some(_), Some(_)) => Err(Error::config(field, format!("give it or {file_field}, not both"))),
+        (Some(value), None) => Ok(Some(value.clone())),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(Secret::new(text.trim_end()))),
+            Err(source) => Err(Error::File {
+                field: file_field,
+                path: path.to_owned(),
+                source,
+            }),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// `250ms`, `6h`.
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(|error| de::Error::custom(format!("{text:?} is no duration: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_survives_its_text_and_shows_no_credential() {
+        let config: Config = toml::from_str(
+            "store = \"redis\"\nsecret = \"sixteen bytes or more\"\nttl_soft = \"90m\"\n[redis]\nget_timeout = \"20ms\"\nurl = \"redis://:hush@h\"",
+        )
+        .unwrap();
+        assert_eq!(config.store, StoreKind::Redis);
+        assert_eq!(config.ttl_soft, Duration::from_secs(5400));
+        assert_eq!(config.redis.get_timeout, Duration::from_millis(20));
+        assert_eq!(config.redis.put_timeout, Duration::from_millis(50));
+        config.check().unwrap();
+        let shown = format!("{config:?}{}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("sixteen") && !shown.contains("hush"));
+        assert!(shown.contains("1h 30m"));
+        let again: Config = toml::from_str(&toml::to_string(&Config::default()).unwrap()).unwrap();
+        assert_eq!(again.ttl_hard, Config::default().ttl_hard);
+    }
+
+    #[test]
+    fn unknown_fields_and_odd_durations_are_refused() {
+        assert!(toml::from_str::<Config>("ttl = \"1h\"").is_err());
+        assert!(
+            toml::from_str::<Config>("ttl_soft = \"soon\"")
+                .unwrap_err()
+                .to_string()
+                .contains("soon")
+        );
+        assert!(toml::from_str::<Config>("[redis]\nhost = \"h\"").is_err());
+    }
+
+    #[test]
+    fn contradicting_limits_are_refused_by_name() {
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 9] = [
+            ("key_prefix", |c| c.key_prefix = "a:b".into()),
+            ("ttl_soft", |c| c.ttl_soft = c.ttl_hard * 2),
+            ("ttl_hard", |c| c.ttl_hard = Duration::MAX),
+            ("ttl_jitter", |c| c.ttl_jitter = f64::NAN),
+            ("entry_bytes_max", |c| c.entry_bytes_max = 10),
+            ("flights_max", |c| c.flights_max = 0),
+            ("oracle_revision", |c| c.oracle_revision = Some("o".into())),
+            ("redis.retry_min", |c| c.redis.retry_min = Duration::from_secs(60)),
+            ("redis.get_timeout", |c| c.redis.get_timeout = Duration::ZERO),
+        ];
+        for (field, change) in cases {
+            let mut config = Config::default();
+            config.check().unwrap();
+            change(&mut config);
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.contains(field), "{message}");
+        }
+    }
+
+    #[test]
+    fn credentials_come_from_the_field_or_the_file_and_redis_needs_them() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a secret in a file\n").unwrap();
+        let mut config = Config {
+            secret_file: Some(file.path().to_owned()),
+            ..Config::default()
+        };
+        assert_eq!(
+            config.read_secret().unwrap().unwrap().expose(),
+            "a secret in a file"
+        );
+        config.secret = Some(Secret::new("another one in the field"));
+        assert!(config.read_secret().is_err());
+        config.secret_file = None;
+        assert!(config.read_secret().is_ok());
+        config.secret = Some(Secret::new("short"));
+        assert!(config.read_secret().is_err());
+        config.secret = None;
+        assert!(config.read_secret().unwrap().is_none());
+        config.store = StoreKind::Redis;
+        assert!(config.read_secret().is_err());
+        assert!(config.redis.read_url().is_err());
+        config.redis.url_file = Some("/nowhere/at/all".into());
+        assert!(
+            config
+                .redis
+                .read_url()
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere/at/all")
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! The pipeline as its callers see it: over the memory store with a paused clock, and over a real Redis.
+
+pub(crate) mod support;
+
+mod coalescing;
+mod memory;
+mod redis;
