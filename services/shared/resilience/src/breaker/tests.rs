@@ -1,3 +1,5 @@
+//! The breaker, transition by transition.
+
 use proptest::prelude::*;
 
 use super::*;
