@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     collect(&root.join("refract"), &mut files)?;
     files.sort();
+    // No message holds these; the details of every error do.
+    files.push(root.join("google/rpc/error_details.proto"));
 
     let mut compiler = protox::Compiler::new([&root])?;
     compiler

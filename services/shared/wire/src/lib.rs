@@ -9,6 +9,7 @@
 //! any implementation of it, so a caller cannot tell a neighbour in the process from one across the network.
 
 pub mod client;
+pub mod conform;
 pub mod convert;
 pub mod health;
 pub mod info;
@@ -28,6 +29,7 @@ pub mod transport;
 
 mod text;
 
+pub use conform::ConformLayer;
 pub use info::{ModelInfo, ServerInfo};
 pub use limits::{Limits, RatingScale, Rules};
 pub use proto::FILE_DESCRIPTOR_SET;

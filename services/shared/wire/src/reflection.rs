@@ -40,7 +40,10 @@ pub fn services(
     )
 }
 
-/// The files that declare the services, and those that they import.
+/// Not imported by any service: errors carry these in their details, and clients want to print them.
+const ERROR_DETAILS: &str = "google/rpc/error_details.proto";
+
+/// The files that declare the services, those that they import, and what errors are made of.
 fn files_of(names: &[&str]) -> FileDescriptorSet {
     let mut all = BTreeMap::new();
     for encoded in [FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
@@ -48,7 +51,7 @@ fn files_of(names: &[&str]) -> FileDescriptorSet {
             FileDescriptorSet::decode(encoded).expect("built-in descriptors decode; else this is a bug");
         all.extend(set.file.into_iter().map(|file| (file.name().to_owned(), file)));
     }
-    let mut wanted: Vec<String> = Vec::new();
+    let mut wanted = vec![ERROR_DETAILS.to_owned()];
     for name in names {
         let declares = |file: &&FileDescriptorProto| {
             file.service

@@ -63,10 +63,21 @@ impl Config {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
         let (metadata, _, message) = request.into_parts();
-        let context = metadata::context(&metadata, now(), cap.unwrap_or(YEAR)).map_err(|error| {
-            let request = metadata::request_id(&metadata).unwrap_or_else(|_| metadata::fresh_request_id());
-            to_status(&error, Some(&request))
-        })?;
+        let now = now();
+        // No time at all is refused before any work, since work that never waits would not notice.
+        let context = metadata::context(&metadata, now, cap.unwrap_or(YEAR))
+            .and_then(|c| {
+                if c.deadline.has_passed(now) {
+                    Err(Error::DeadlineExceeded)
+                } else {
+                    Ok(c)
+                }
+            })
+            .map_err(|error| {
+                let request =
+                    metadata::request_id(&metadata).unwrap_or_else(|_| metadata::fresh_request_id());
+                to_status(&error, Some(&request))
+            })?;
         let span = self.propagator.0.serve(method, &TraceContext::read(&metadata));
         let answer_by = context.deadline.less(self.answer_margin);
         Ok((

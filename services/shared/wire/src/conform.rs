@@ -1,0 +1,220 @@
+//! Makes a gRPC server keep the error contract even where no handler of ours was reached.
+//!
+//! A stock server accepts HTTP that is not gRPC, ignores a malformed deadline, and answers undecodable or oversized
+//! messages with statuses of its own that quote the input. In front of it, this layer refuses the former and rewrites
+//! the latter: constant messages, `ErrorInfo`, the request id.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use refract_domain::{Error, RequestId};
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status, TimeoutExpired};
+use tower::{Layer, Service};
+
+use crate::metadata;
+use crate::status::{protocol_status, to_status};
+
+const DETAILS: &str = "grpc-status-details-bin";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
+/// Wraps a server's routes in [`Conform`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConformLayer;
+
+impl<S> Layer<S> for ConformLayer {
+    type Service = Conform<S>;
+
+    fn layer(&self, inner: S) -> Conform<S> {
+        Conform::new(inner)
+    }
+}
+
+/// A gRPC server that keeps the error contract.
+#[derive(Clone, Debug)]
+pub struct Conform<S> {
+    inner: S,
+}
+
+impl<S> Conform<S> {
+    pub fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Conform<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let id = match admit(&mut request) {
+            Ok(id) => id,
+            Err(refusal) => return Box::pin(std::future::ready(Ok(*refusal))),
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move { Ok(conform(answer.await?, id)) })
+    }
+}
+
+/// The request's id, written into the request where it had none; or the answer to what is not a sound gRPC request.
+fn admit<B>(request: &mut Request<B>) -> Result<RequestId, Box<Response<Body>>> {
+    if request.method() != Method::POST {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+        return Err(Box::new(response));
+    }
+    if !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {
+        return Err(Box::new(plain(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
+    }
+    let metadata = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
+    let id = metadata::request_id(&metadata);
+    let sound = id.clone().and_then(|id| metadata::timeout(&metadata).map(|_| id));
+    let mut metadata = metadata;
+    match sound {
+        Ok(id) => {
+            metadata::insert_request_id(&id, &mut metadata);
+            *request.headers_mut() = metadata.into_headers();
+            Ok(id)
+        }
+        Err(error) => {
+            let id = id.unwrap_or_else(|_| metadata::fresh_request_id());
+            Err(Box::new(to_status(&error, Some(&id)).into_http()))
+        }
+    }
+}
+
+/// `application/grpc`, alone or with a suffix or parameters.
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+fn plain(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn conform(response: Response<Body>, id: RequestId) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    rewrite(&mut head.headers, &id);
+    if !head.headers.contains_key(metadata::REQUEST_ID)
+        && let Ok(value) = HeaderValue::try_from(&id.0)
+    {
+        head.headers.insert(metadata::REQUEST_ID, value);
+    }
+    if body.is_end_stream() {
+        return Response::from_parts(head, body);
+    }
+    Response::from_parts(head, Body::new(Trailing { body, id }))
+}
+
+/// Replaces a bad status that has no details of its own.
+fn rewrite(headers: &mut HeaderMap, id: &RequestId) {
+    if headers.contains_key(DETAILS) {
+        return;
+    }
+    let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else {
+        return;
+    };
+    // A value that cannot be a header is impossible here: constants and our own id.
+    let _ = contract(&status, headers.contains_key(ACCEPT_ENCODING), id).add_header(headers);
+}
+
+/// What a stock status is called in the contract. Its message is read, never repeated.
+fn contract(status: &Status, lists_encodings: bool, id: &RequestId) -> Status {
+    let stock = status.message();
+    let (code, reason, message) = match status.code() {
+        Code::Unimplemented if lists_encodings => (
+            Code::Unimplemented,
+            "UNSUPPORTED_ENCODING",
+            "unsupported encoding",
+        ),
+        Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD", "unknown method"),
+        Code::OutOfRange | Code::ResourceExhausted => {
+            (Code::ResourceExhausted, "TOO_LARGE", "message too large")
+        }
+        Code::Internal => (Code::Internal, "BAD_WIRE", bad_wire(stock)),
+        Code::Cancelled if stock == TimeoutExpired(()).to_string() => {
+            return to_status(&Error::DeadlineExceeded, Some(id));
+        }
+        Code::Cancelled => return to_status(&Error::Cancelled, Some(id)),
+        Code::DeadlineExceeded => return to_status(&Error::DeadlineExceeded, Some(id)),
+        Code::InvalidArgument => (Code::InvalidArgument, "INVALID", "invalid request"),
+        Code::NotFound => (Code::NotFound, "NOT_FOUND", "not found"),
+        Code::FailedPrecondition => (Code::FailedPrecondition, "PRECONDITION", "precondition failed"),
+        Code::Unauthenticated => (Code::Unauthenticated, "NO_CREDENTIAL", "credential required"),
+        Code::PermissionDenied => (Code::PermissionDenied, "NOT_ALLOWED", "not allowed"),
+        Code::Unavailable => (Code::Unavailable, "UNREACHABLE", "replica unreachable"),
+        Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Aborted | Code::DataLoss => {
+            (Code::Internal, "INTERNAL", "internal error")
+        }
+    };
+    protocol_status(code, reason, message, Some(id))
+}
+
+/// tonic's own words for what is wrong with the bytes (0.14).
+fn bad_wire(stock: &str) -> &'static str {
+    let known = [
+        ("Missing request message", "missing request message"),
+        ("Unexpected EOF", "truncated message"),
+        ("invalid compression flag", "invalid compression flag"),
+        ("no grpc-encoding", "compressed without encoding"),
+        ("Error decompressing", "cannot decompress"),
+    ];
+    known
+        .iter()
+        .find(|(says, _)| stock.contains(says))
+        .map_or("cannot decode request", |(_, message)| message)
+}
+
+/// A body whose trailers keep the contract, too: an answer too large to encode is found only there.
+struct Trailing {
+    body: Body,
+    id: RequestId,
+}
+
+impl HttpBody for Trailing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.body).poll_frame(cx).map(|frame| {
+            frame.map(|frame| {
+                frame.map(|mut frame| {
+                    if let Some(trailers) = frame.trailers_mut() {
+                        rewrite(trailers, &this.id);
+                    }
+                    frame
+                })
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
