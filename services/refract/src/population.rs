@@ -13,7 +13,7 @@
 //! 4. **Ratings** are 1 to 10: a common level, the viewer's leniency, the film's quality, the taste, and noise.
 //! 5. **Dates** lie in the evenings of some years; nobody rates a film before the year after its release.
 //!
-//! Every viewer has a random stream of their own, so that adding one leaves the others as they were.
+//! Every user has a random stream of their own, so that one more drawn viewer leaves the others as they were.
 
 mod draw;
 mod films;
@@ -63,8 +63,11 @@ pub(crate) fn run(data: &Path, seed: u64) -> anyhow::Result<Summary> {
     let files = [("interactions.csv", interactions), ("users.jsonl", users)];
     for (name, bytes) in &files {
         let path = data.join(format!(".{name}.new"));
-        let mut file = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file =
+            std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     for (name, _) in &files {
         let (from, to) = (data.join(format!(".{name}.new")), data.join(name));
@@ -91,7 +94,10 @@ fn remake(data: &Path, seed: u64) -> anyhow::Result<(Vec<u8>, Vec<u8>, Summary)>
     }
     let mut users = Vec::new();
     for user in &tastes.users {
-        serde_json::to_writer(&mut users, &serde_json::json!({ "id": user.id, "about": user.about }))?;
+        serde_json::to_writer(
+            &mut users,
+            &serde_json::json!({ "id": user.id, "about": user.about }),
+        )?;
         users.push(b'\n');
     }
     let share = |n: usize| n as f64 / ratings.max(1) as f64;
@@ -120,8 +126,14 @@ mod tests {
     #[test]
     fn the_shipped_interactions_are_what_the_recipe_draws() {
         let (interactions, users, _) = remake(&shipped(), 42).unwrap();
-        assert!(std::fs::read(shipped().join("users.jsonl")).unwrap() == users, "users.jsonl differs");
-        assert!(std::fs::read(shipped().join("interactions.csv")).unwrap() == interactions, "interactions.csv differs");
+        assert!(
+            std::fs::read(shipped().join("users.jsonl")).unwrap() == users,
+            "users.jsonl differs"
+        );
+        assert!(
+            std::fs::read(shipped().join("interactions.csv")).unwrap() == interactions,
+            "interactions.csv differs"
+        );
     }
 
     #[test]
@@ -143,11 +155,19 @@ mod tests {
         for (user, rows) in &drawn {
             let seen: HashSet<usize> = rows.iter().map(|r| r.film).collect();
             assert_eq!(seen.len(), rows.len(), "{user} rates a film twice");
-            assert!(rows.windows(2).all(|w| w[0].at < w[1].at), "{user} is not in order of time");
+            assert!(
+                rows.windows(2).all(|w| w[0].at < w[1].at),
+                "{user} is not in order of time"
+            );
             for row in rows {
                 assert!((1..=10).contains(&row.rating), "{user} rates {}", row.rating);
                 let film = &films.list[row.film];
-                assert!(films::year_of(row.at) > film.year, "{user} rates {} at {}", film.id, row.at);
+                assert!(
+                    films::year_of(row.at) > film.year,
+                    "{user} rates {} at {}",
+                    film.id,
+                    row.at
+                );
             }
         }
     }
@@ -156,11 +176,18 @@ mod tests {
     fn demo_users_have_the_films_picked_for_them_the_newest_last() {
         let films = Films::read(&shipped(), 42).unwrap();
         let tastes = Tastes::read(&shipped().join("tastes.toml"), &films).unwrap();
-        let drawn: HashMap<String, Vec<Row>> = Population::new(&films, &tastes, 42).draw().unwrap().into_iter().collect();
+        let drawn: HashMap<String, Vec<Row>> = Population::new(&films, &tastes, 42)
+            .draw()
+            .unwrap()
+            .into_iter()
+            .collect();
         for user in &tastes.users {
             let rows = &drawn[&user.id];
             assert_eq!(rows.len(), user.ratings, "{}", user.id);
-            let newest: Vec<usize> = rows[rows.len() - user.lately.len()..].iter().map(|r| r.film).collect();
+            let newest: Vec<usize> = rows[rows.len() - user.lately.len()..]
+                .iter()
+                .map(|r| r.film)
+                .collect();
             assert_eq!(newest, user.lately, "{}", user.id);
             let rating = |film: &usize| rows.iter().find(|r| r.film == *film).unwrap().rating;
             assert!(user.favourites.iter().all(|f| rating(f) >= 8), "{}", user.id);
@@ -173,12 +200,24 @@ mod tests {
         let films = Films::read(&shipped(), 42).unwrap();
         let head = "[population]\nviewers = 1\nfirst_day = 2020-01-01\nlast_day = 2026-06-30\n[[user]]\nid = \"u\"\nabout = \"x\"\nratings = 9\n";
         for (line, said) in [
-            ("favourites = [\"heat-1996\"]", "u: favourites: no film has the id \"heat-1996\""),
-            ("taste = { genre = [\"noir\"] }", "u: taste: no film has the genre \"noir\""),
-            ("lately = [\"heat-1995\"]\ndislikes = [\"heat-1995\"]", "u: \"heat-1995\" is picked twice"),
+            (
+                "favourites = [\"heat-1996\"]",
+                "u: favourites: no film has the id \"heat-1996\"",
+            ),
+            (
+                "taste = { genre = [\"noir\"] }",
+                "u: taste: no film has the genre \"noir\"",
+            ),
+            (
+                "lately = [\"heat-1995\"]\ndislikes = [\"heat-1995\"]",
+                "u: \"heat-1995\" is picked twice",
+            ),
             ("favorites = []", "unknown field `favorites`"),
         ] {
-            let error = format!("{:#}", Tastes::parse(&format!("{head}{line}\n"), &films).unwrap_err());
+            let error = format!(
+                "{:#}",
+                Tastes::parse(&format!("{head}{line}\n"), &films).unwrap_err()
+            );
             assert!(error.contains(said), "{error}");
         }
     }

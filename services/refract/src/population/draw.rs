@@ -59,8 +59,14 @@ fn thread(kind: &str) -> f64 {
 }
 
 /// What a drawn viewer may care for, with its share of the draws.
-const FACETS: [(&str, f64); 6] =
-    [("director", 0.32), ("lead", 0.2), ("genre", 0.24), ("country", 0.1), ("decade", 0.09), ("series", 0.05)];
+const FACETS: [(&str, f64); 6] = [
+    ("director", 0.32),
+    ("lead", 0.2),
+    ("genre", 0.24),
+    ("country", 0.1),
+    ("decade", 0.09),
+    ("series", 0.05),
+];
 
 /// One rating.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,15 +93,37 @@ impl<'a> Population<'a> {
         let facets = FACETS.iter().map(|&(kind, share)| {
             let few = if kind == "series" { 2 } else { 3 };
             let worth = |t: &usize| films.kind(*t) == kind && films.having[*t].len() >= few;
-            let fame = |t: usize| films.having[t].iter().map(|&f| films.list[f].pull).sum::<f64>().sqrt();
-            (share, (0..films.traits.len()).filter(worth).map(|t| (t, fame(t))).collect())
+            let fame = |t: usize| {
+                films.having[t]
+                    .iter()
+                    .map(|&f| films.list[f].pull)
+                    .sum::<f64>()
+                    .sqrt()
+            };
+            (
+                share,
+                (0..films.traits.len())
+                    .filter(worth)
+                    .map(|t| (t, fame(t)))
+                    .collect(),
+            )
         });
-        Self { films, tastes, seed, facets: facets.filter(|(_, traits): &(f64, Vec<_>)| !traits.is_empty()).collect() }
+        Self {
+            films,
+            tastes,
+            seed,
+            facets: facets
+                .filter(|(_, traits): &(f64, Vec<_>)| !traits.is_empty())
+                .collect(),
+        }
     }
 
     /// Every user with their ratings, oldest first: the demo's own users, then the drawn viewers.
     pub(super) fn draw(&self) -> anyhow::Result<Vec<(String, Vec<Row>)>> {
-        ensure!(!self.facets.is_empty(), "the films have too few directors, leads, genres and countries in common");
+        ensure!(
+            !self.facets.is_empty(),
+            "the films have too few directors, leads, genres and countries in common"
+        );
         let mut all = Vec::with_capacity(self.tastes.users.len() + self.tastes.viewers);
         for user in &self.tastes.users {
             let rows = self.demo_user(user).with_context(|| user.id.clone())?;
@@ -103,7 +131,10 @@ impl<'a> Population<'a> {
         }
         for n in 1..=self.tastes.viewers {
             let id = format!("s{n:04}");
-            ensure!(self.tastes.users.iter().all(|u| u.id != id), "{id}: the id is that of a drawn viewer");
+            ensure!(
+                self.tastes.users.iter().all(|u| u.id != id),
+                "{id}: the id is that of a drawn viewer"
+            );
             let rows = self.viewer(&id);
             all.push((id, rows));
         }
@@ -116,7 +147,12 @@ impl<'a> Population<'a> {
         let taste: Taste = likes.chain(user.avoids.iter().map(|&t| (t, AVERSION))).collect();
         let until = self.tastes.until - stream.below(45) * DAY_SECONDS;
         let days = (20.0 * user.ratings as f64).min((until - self.tastes.from) as f64 / DAY_SECONDS as f64);
-        let dates = evenings(&mut stream, until - days as i64 * DAY_SECONDS, until, user.ratings);
+        let dates = evenings(
+            &mut stream,
+            until - days as i64 * DAY_SECONDS,
+            until,
+            user.ratings,
+        );
         let mut viewing = Viewing::new(self.films, &taste, &taste, user.bias);
         // Picked films first: each a place among the dates that may hold it.
         let mut places: Vec<Option<(usize, u8)>> = vec![None; user.ratings];
@@ -128,8 +164,13 @@ impl<'a> Population<'a> {
         for (film, least, steps) in loved.chain(user.dislikes.iter().map(|&f| (f, 2, 3))) {
             let free = |&p: &usize| places[p].is_none() && year_of(dates[p]) > self.films.list[film].year;
             let free: Vec<usize> = (user.early.len()..last).filter(free).collect();
-            ensure!(!free.is_empty(), "no date is left that is late enough for {}", self.films.list[film].id);
-            places[free[stream.below(free.len() as i64) as usize]] = Some((film, least + stream.below(steps) as u8));
+            ensure!(
+                !free.is_empty(),
+                "no date is left that is late enough for {}",
+                self.films.list[film].id
+            );
+            places[free[stream.below(free.len() as i64) as usize]] =
+                Some((film, least + stream.below(steps) as u8));
         }
         places.iter().flatten().for_each(|&(film, _)| viewing.saw(film));
         let rows = dates.iter().zip(places).map(|(&at, place)| match place {
@@ -142,8 +183,14 @@ impl<'a> Population<'a> {
         });
         let rows: Option<Vec<Row>> = rows.collect();
         let rows = rows.context("no film is left to draw")?;
-        let early = rows.iter().find(|r| year_of(r.at) <= self.films.list[r.film].year);
-        ensure!(early.is_none(), "{:?} is rated before the year after its release", early.map(|r| &self.films.list[r.film].id));
+        let early = rows
+            .iter()
+            .find(|r| year_of(r.at) <= self.films.list[r.film].year);
+        ensure!(
+            early.is_none(),
+            "{:?} is rated before the year after its release",
+            early.map(|r| &self.films.list[r.film].id)
+        );
         Ok(rows)
     }
 
@@ -158,7 +205,9 @@ impl<'a> Population<'a> {
             late[changed] = self.facet(&mut stream);
         }
         if stream.unit() < 0.5 {
-            let genres: Vec<usize> = (0..self.films.traits.len()).filter(|&t| self.films.kind(t) == "genre").collect();
+            let genres: Vec<usize> = (0..self.films.traits.len())
+                .filter(|&t| self.films.kind(t) == "genre")
+                .collect();
             let off = genres[stream.below(genres.len() as i64) as usize];
             if early.iter().chain(&late).all(|&(t, _)| t != off) {
                 early.push((off, AVERSION));
@@ -166,7 +215,9 @@ impl<'a> Population<'a> {
             }
         }
         let leniency = LENIENCY_SPREAD * stream.normal();
-        let count = (RATINGS_MEDIAN.ln() + RATINGS_SPREAD * stream.normal()).exp().clamp(RATINGS_MIN, RATINGS_MAX);
+        let count = (RATINGS_MEDIAN.ln() + RATINGS_SPREAD * stream.normal())
+            .exp()
+            .clamp(RATINGS_MIN, RATINGS_MAX);
         let count = count.min(self.films.list.len() as f64 / 2.0) as usize;
         let (from, until) = (self.tastes.from, self.tastes.until);
         let start = from + (stream.unit() * (until - from - 60 * DAY_SECONDS) as f64) as i64;
@@ -174,7 +225,10 @@ impl<'a> Population<'a> {
         let dates = evenings(&mut stream, start, (start + days * DAY_SECONDS).min(until), count);
         let mut viewing = Viewing::new(self.films, &early, &late, leniency);
         let places = (count.max(2) - 1) as f64;
-        let rows = dates.iter().enumerate().map_while(|(n, &at)| viewing.next(&mut stream, at, n as f64 / places));
+        let rows = dates
+            .iter()
+            .enumerate()
+            .map_while(|(n, &at)| viewing.next(&mut stream, at, n as f64 / places));
         rows.collect()
     }
 
@@ -189,14 +243,20 @@ impl<'a> Population<'a> {
         while traits.len() > keep {
             traits.swap_remove(stream.below(traits.len() as i64) as usize);
         }
-        traits.into_iter().map(|t| (t, weight(self.films.kind(t)) * (0.75 + 0.5 * stream.unit()))).collect()
+        traits
+            .into_iter()
+            .map(|t| (t, weight(self.films.kind(t)) * (0.75 + 0.5 * stream.unit())))
+            .collect()
     }
 
     fn facet(&self, stream: &mut Stream) -> (usize, f64) {
         let kind = stream.choose(self.facets.iter().map(|(share, _)| *share));
         let traits = &self.facets[kind].1;
         let (chosen, _) = traits[stream.choose(traits.iter().map(|(_, w)| *w))];
-        (chosen, weight(self.films.kind(chosen)) * (0.75 + 0.5 * stream.unit()))
+        (
+            chosen,
+            weight(self.films.kind(chosen)) * (0.75 + 0.5 * stream.unit()),
+        )
     }
 }
 
@@ -217,12 +277,31 @@ struct Viewing<'a> {
 impl<'a> Viewing<'a> {
     fn new(films: &'a Films, early: &Taste, late: &Taste, leniency: f64) -> Self {
         let appeal = |taste: &Taste| -> Vec<f64> {
-            let of = |film: &Film| taste.iter().filter(|(t, _)| film.traits.contains(t)).map(|(_, w)| w).sum::<f64>();
-            films.list.iter().map(|film| of(film).clamp(-APPEAL_MAX, APPEAL_MAX)).collect()
+            let of = |film: &Film| {
+                taste
+                    .iter()
+                    .filter(|(t, _)| film.traits.contains(t))
+                    .map(|(_, w)| w)
+                    .sum::<f64>()
+            };
+            films
+                .list
+                .iter()
+                .map(|film| of(film).clamp(-APPEAL_MAX, APPEAL_MAX))
+                .collect()
         };
         let (early_pull, late_pull) = (chances(films, early), chances(films, late));
         let (early, late) = (appeal(early), appeal(late));
-        Self { films, early, late, early_pull, late_pull, leniency, seen: vec![false; films.list.len()], last: None }
+        Self {
+            films,
+            early,
+            late,
+            early_pull,
+            late_pull,
+            leniency,
+            seen: vec![false; films.list.len()],
+            last: None,
+        }
     }
 
     fn saw(&mut self, film: usize) {
@@ -241,14 +320,20 @@ impl<'a> Viewing<'a> {
         let mut weights: Vec<f64> = (self.films.list.iter().enumerate())
             .map(|(f, film)| {
                 let open = !self.seen[f] && film.year < year;
-                if open { (1.0 - along) * self.early_pull[f] + along * self.late_pull[f] } else { 0.0 }
+                if open {
+                    (1.0 - along) * self.early_pull[f] + along * self.late_pull[f]
+                } else {
+                    0.0
+                }
             })
             .collect();
         let follows = stream.unit() < THREAD_CHANCE;
         if let Some(last) = self.last.filter(|last| follows && last.rating >= THREAD_FROM) {
             for &shared in &self.films.list[last.film].traits {
                 let factor = thread(self.films.kind(shared));
-                self.films.having[shared].iter().for_each(|&f| weights[f] *= factor);
+                self.films.having[shared]
+                    .iter()
+                    .for_each(|&f| weights[f] *= factor);
             }
         }
         if weights.iter().all(|w| *w == 0.0) {
@@ -267,7 +352,11 @@ impl<'a> Viewing<'a> {
 /// The chance of each film for a taste: a mixture of fame alone and, trait by trait, the films that have it.
 fn chances(films: &Films, taste: &Taste) -> Vec<f64> {
     let total: f64 = films.list.iter().map(|film| film.pull).sum();
-    let mut chances: Vec<f64> = films.list.iter().map(|film| CHANCE_FINDS * film.pull / total).collect();
+    let mut chances: Vec<f64> = films
+        .list
+        .iter()
+        .map(|film| CHANCE_FINDS * film.pull / total)
+        .collect();
     let share = |t: usize, weight: f64| weight * (films.having[t].len() as f64).powf(SIZE_POWER);
     let liked = || taste.iter().filter(|(_, weight)| *weight > 0.0);
     let shares: f64 = liked().map(|&(t, weight)| share(t, weight)).sum();
@@ -275,17 +364,24 @@ fn chances(films: &Films, taste: &Taste) -> Vec<f64> {
         let fans = |f: usize| films.list[f].pull.powf(FAN_POWER);
         let total: f64 = films.having[t].iter().map(|&f| fans(f)).sum();
         let mass = (1.0 - CHANCE_FINDS) * share(t, weight) / shares;
-        films.having[t].iter().for_each(|&f| chances[f] += mass * fans(f) / total);
+        films.having[t]
+            .iter()
+            .for_each(|&f| chances[f] += mass * fans(f) / total);
     }
     for &(t, _) in taste.iter().filter(|(_, weight)| *weight < 0.0) {
-        films.having[t].iter().for_each(|&f| chances[f] *= AVERSION_CHANCE);
+        films.having[t]
+            .iter()
+            .for_each(|&f| chances[f] *= AVERSION_CHANCE);
     }
     chances
 }
 
 /// `count` ascending, distinct times between 18:00 and 24:00 of days between two times.
 fn evenings(stream: &mut Stream, from: i64, until: i64, count: usize) -> Vec<i64> {
-    let (first, days) = (from.div_euclid(DAY_SECONDS), ((until - from) / DAY_SECONDS).max(1));
+    let (first, days) = (
+        from.div_euclid(DAY_SECONDS),
+        ((until - from) / DAY_SECONDS).max(1),
+    );
     let mut times: Vec<i64> = (0..count)
         .map(|_| (first + stream.below(days)) * DAY_SECONDS + 18 * 3_600 + stream.below(6 * 3_600))
         .collect();

@@ -76,7 +76,8 @@ struct Entry {
 
 impl Tastes {
     pub(super) fn read(path: &Path, films: &Films) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, films).with_context(|| path.display().to_string())
     }
 
@@ -84,15 +85,27 @@ impl Tastes {
         let file: File = toml::from_str(text)?;
         let from = midnight(&file.population.first_day).context("population.first_day")?;
         let until = midnight(&file.population.last_day).context("population.last_day")? + DAY_SECONDS;
-        ensure!(until - from >= 400 * DAY_SECONDS, "population: last_day must be 400 days or more after first_day");
+        ensure!(
+            until - from >= 400 * DAY_SECONDS,
+            "population: last_day must be 400 days or more after first_day"
+        );
         let mut ids = BTreeSet::new();
         let mut users = Vec::new();
         for entry in file.user {
-            ensure!(ids.insert(entry.id.clone()), "{}: the id was used before", entry.id);
+            ensure!(
+                ids.insert(entry.id.clone()),
+                "{}: the id was used before",
+                entry.id
+            );
             let id = entry.id.clone();
             users.push(entry.resolve(films).with_context(|| id)?);
         }
-        Ok(Self { viewers: file.population.viewers, from, until, users })
+        Ok(Self {
+            viewers: file.population.viewers,
+            from,
+            until,
+            users,
+        })
     }
 }
 
@@ -101,7 +114,10 @@ impl Entry {
         let mut picked = BTreeSet::new();
         let mut find = |list: &str, ids: &[String]| {
             let found = ids.iter().map(|id| {
-                let film = films.by_id.get(id).with_context(|| format!("{list}: no film has the id {id:?}"))?;
+                let film = films
+                    .by_id
+                    .get(id)
+                    .with_context(|| format!("{list}: no film has the id {id:?}"))?;
                 ensure!(picked.insert(*film), "{id:?} is picked twice");
                 Ok(*film)
             });
@@ -134,10 +150,14 @@ impl Entry {
 }
 
 fn traits(table: &str, wanted: &BTreeMap<String, Vec<String>>, films: &Films) -> anyhow::Result<Vec<usize>> {
-    let each = wanted.iter().flat_map(|(kind, values)| values.iter().map(move |value| (kind, value)));
+    let each = wanted
+        .iter()
+        .flat_map(|(kind, values)| values.iter().map(move |value| (kind, value)));
     each.map(|(kind, value)| {
         let found = films.by_trait.get(&(kind.clone(), value.clone()));
-        found.copied().with_context(|| format!("{table}: no film has the {kind} {value:?}"))
+        found
+            .copied()
+            .with_context(|| format!("{table}: no film has the {kind} {value:?}"))
     })
     .collect()
 }
