@@ -8,8 +8,7 @@ const LANES: usize = 16;
 pub(crate) fn max_if_sound(line: &[f32]) -> Option<f32> {
     let mut max = [f32::NEG_INFINITY; LANES];
     let mut nan = [0u32; LANES];
-    let chunks = line.chunks_exact(LANES);
-    let tail = chunks.remainder();
+    let (chunks, tail) = line.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             let x = chunk[lane];
@@ -32,8 +31,7 @@ pub(crate) fn log_softmax(line: &mut [f32]) -> bool {
         return false;
     };
     let mut sums = [0f32; LANES];
-    let chunks = line.chunks_exact(LANES);
-    let tail = chunks.remainder();
+    let (chunks, tail) = line.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             sums[lane] += exp_of_negative(chunk[lane] - max);
@@ -60,13 +58,15 @@ fn exp_of_negative(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > -87.0 { x } else { -87.0 };
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let mut p = 1.0 / 5040.0;
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = p * r + c;
     }
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The low bits of `rounded` are n; those above are shifted out.
+    let scale = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     let y = p * scale;
     if x > -87.0 { y } else { 0.0 }
 }

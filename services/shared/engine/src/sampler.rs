@@ -314,7 +314,7 @@ mod tests {
                 GenerationParams {
                     begin_suppress_tokens: vec![4],
                     forced_bos: Some(2),
-                    ..p.clone()
+                    ..p
                 },
                 vec![0, 2],
                 [1.0, 2.0, -3.0, 4.0, NO],

@@ -93,24 +93,15 @@ impl ModelRunner {
             Some(at) => self.groups.swap_remove(at),
             None => self.new_group(name),
         };
-        let mut order: Vec<&(usize, DecodeRow<'_>)> = members.iter().collect();
-        // Rows that have a place come first, in the order asked for; new ones are pushed behind.
-        order.sort_by_key(|(_, row)| self.places.get(&row.row).is_none_or(|p| p.group != name));
-        let old: Vec<usize> = order
-            .iter()
-            .filter_map(|(_, row)| {
-                self.places
-                    .get(&row.row)
-                    .filter(|p| p.group == name)
-                    .map(|p| p.index)
-            })
-            .collect();
-        if old.len() != group.own.rows() || old.iter().enumerate().any(|(i, from)| i != *from) {
+        let order = self.order(name, members);
+        let old: Vec<usize> = order.iter().map_while(|(_, from)| *from).collect();
+        if old.len() != group.own.rows() || old.iter().enumerate().any(|(to, from)| to != *from) {
             group.own.select(&old).map_err(RunnerError::new)?;
         }
         for _ in old.len()..order.len() {
             group.own.push_row();
         }
+        let order: Vec<&(usize, DecodeRow<'_>)> = order.into_iter().map(|(member, _)| member).collect();
         self.gather_cross(&mut group, order.iter().map(|(_, row)| row.cross))?;
         let mut tokens: Vec<&[u32]> = Vec::with_capacity(order.len());
         for (i, (_, row)) in order.iter().enumerate() {
@@ -153,6 +144,34 @@ impl ModelRunner {
         }
         self.groups.push(group);
         Ok(())
+    }
+
+    /// The rows of a group in the order of their memory, each with the index it is copied from; new rows, without one,
+    /// last. A row stays where it is whenever it can: those at the end fill the gaps that leavers have left.
+    fn order<'m, 'd>(
+        &self,
+        name: u64,
+        members: &'m [(usize, DecodeRow<'d>)],
+    ) -> Vec<(&'m (usize, DecodeRow<'d>), Option<usize>)> {
+        let place = |row: RowSlot| self.places.get(&row).filter(|p| p.group == name).map(|p| p.index);
+        let mut new = Vec::new();
+        let mut moving = Vec::new();
+        let count = members.iter().filter(|(_, row)| place(row.row).is_some()).count();
+        let mut staying = vec![None; count];
+        for member in members {
+            match place(member.1.row) {
+                None => new.push((member, None)),
+                Some(at) if at < count && staying[at].is_none() => staying[at] = Some((member, Some(at))),
+                Some(at) => moving.push((member, Some(at))),
+            }
+        }
+        let mut moving = moving.into_iter();
+        let mut order: Vec<_> = staying
+            .into_iter()
+            .filter_map(|stays| stays.or_else(|| moving.next()))
+            .collect();
+        order.append(&mut new);
+        order
     }
 
     /// Computes own memory from ids, all but the last `wanted` of each row: rows that came back, or whose batch failed.
@@ -313,10 +332,11 @@ impl Runner for ModelRunner {
 
     fn encode(&mut self, jobs: &[EncodeJob<'_>]) -> Result<(), RunnerError> {
         let ids: Vec<&[u32]> = jobs.iter().map(|job| job.ids).collect();
-        let pairs: Option<Vec<PairRows>> = match self.model.spec().pair_tables {
-            Some(_) => Some(jobs.iter().map(|job| job.pairs.unwrap_or_default()).collect()),
-            None => None,
-        };
+        let pairs = self
+            .model
+            .spec()
+            .pair_tables
+            .map(|_| -> Vec<PairRows> { jobs.iter().map(|job| job.pairs.unwrap_or_default()).collect() });
         let encoded = self
             .model
             .encode(&ids, pairs.as_deref())
