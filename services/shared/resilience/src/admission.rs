@@ -219,7 +219,7 @@ mod tests {
                         ),
                     }
                 } else if !held.is_empty() {
-                    held.swap_remove(cost as usize % held.len());
+                    drop(held.swap_remove(cost as usize % held.len()));
                 }
                 prop_assert_eq!(room.in_use(), held.iter().map(|p| p.cost).sum::<u64>());
                 prop_assert!(room.in_use() <= cost_max);

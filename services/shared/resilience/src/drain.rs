@@ -92,6 +92,7 @@ pub fn pair(config: Config) -> (Drain, DrainSignal) {
 impl Drain {
     /// Goes through both steps and returns when closing has begun. Calling it again never starts over.
     pub async fn drain(&self) {
+        let signal = self.signal();
         let began = self.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {
@@ -100,10 +101,13 @@ impl Drain {
             serving
         });
         if began {
-            tokio::time::sleep(self.config.lameduck).await;
-            self.close();
+            // Somebody may lose patience and close before the wait is over.
+            tokio::select! {
+                () = tokio::time::sleep(self.config.lameduck) => self.close(),
+                _ = signal.closing() => {}
+            }
         } else {
-            self.signal().closing().await;
+            signal.closing().await;
         }
     }
 
@@ -190,6 +194,17 @@ mod tests {
         tokio::join!(drain.drain(), drain.drain());
         drain.close();
         assert_eq!(signal.closing().await - begin, Duration::from_secs(25));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_cuts_the_lameduck_wait_short() {
+        let (drain, _signal) = pair(Config::default());
+        let begin = now();
+        tokio::join!(drain.drain(), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drain.close();
+        });
+        assert_eq!(now() - begin, Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
