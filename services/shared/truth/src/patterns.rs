@@ -332,7 +332,7 @@ pub(crate) const SAME_OTHER: &[&str] = &["they also share their {l}, {v}", "{bot
 /// A second statement whose history items are partly named already: said of the item alone.
 pub(crate) const BARE_DIRECTOR: &[&str] = &["it was directed by {v}", "its director is {v}", "{v} directed it"];
 pub(crate) const BARE_CAST: &[&str] = &["it stars {v}", "its cast includes {v}", "{v} is in the cast"];
-pub(crate) const BARE_GENRE: &[&str] = &["it is a {v} {thing}", "this is a {v} {thing}", "it is a {v} {thing} as well"];
+pub(crate) const BARE_GENRE: &[&str] = &["it is a {v} {thing}", "this is a {v} {thing}"];
 pub(crate) const BARE_SERIES: &[&str] = &["it is part of {v}", "it belongs to {v}"];
 pub(crate) const BARE_YEAR: &[&str] = &["it is from the {v}", "it dates from the {v}"];
 pub(crate) const BARE_OTHER: &[&str] = &["its {l} is {v}", "it has {v} as its {l}"];

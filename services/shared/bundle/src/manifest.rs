@@ -1,0 +1,478 @@
+//! `bundle.toml`: what a bundle is, how it is prompted and decoded, and the checksum of every file.
+//!
+//! ```toml
+//! name = "demo-prism"
+//! role = "prism"                 # or "oracle"
+//! mode = "conditioned"           # or "alone": whether knowledge is in the prompt
+//!
+//! [template]
+//! name = "slot-prism"
+//! revision = 1
+//! kind = "slots"                 # or "plain"
+//!
+//! [slots]                        # exactly where the kind is "slots"; limits have defaults
+//!
+//! [decode]
+//! num_beams = 1
+//! max_new_tokens = 64
+//!
+//! [limits]
+//! prompt_tokens_max = 256
+//! history_items_max = 10
+//!
+//! [provenance]
+//! recipe = "refract train prism"
+//! seed = 42
+//!
+//! [files]
+//! "model.safetensors" = "…64 hex digits…"
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// The file's name inside a bundle.
+pub const MANIFEST_FILE: &str = "bundle.toml";
+
+/// What a bundle is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Oracle,
+    Prism,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Oracle => "an oracle",
+            Self::Prism => "a prism",
+        })
+    }
+}
+
+/// Whether a Prism was trained with knowledge in its prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Instruction, history, item and knowledge.
+    #[default]
+    Conditioned,
+    /// Instruction, history and item, as published.
+    Alone,
+}
+
+/// How prompts are written and answers are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateKind {
+    /// Entities stand as slots; the model reads and writes slots.
+    Slots,
+    /// Plain text in, plain text out.
+    #[default]
+    Plain,
+}
+
+/// The prompt template. Instruction and labels are used by `plain` only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Template {
+    pub name: String,
+    /// Counts up whenever prompts change.
+    pub revision: u32,
+    pub kind: TemplateKind,
+    /// Stands first, on its own line; empty for a model that was trained without one.
+    pub instruction: String,
+    pub history_label: String,
+    pub item_label: String,
+    pub facts_label: String,
+    /// Stands last, before the model's text.
+    pub cue: String,
+    /// Show attributes beside titles (a published-style model saw titles and years only).
+    pub attributes: bool,
+    /// Characters of the item's description that are shown; 0 shows none.
+    pub description_chars_max: usize,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            name: "plain-prism".to_owned(),
+            revision: 1,
+            kind: TemplateKind::Plain,
+            instruction: String::new(),
+            history_label: "User History:".to_owned(),
+            item_label: "Recommended Item:".to_owned(),
+            facts_label: "Known:".to_owned(),
+            cue: "Explanation:".to_owned(),
+            attributes: true,
+            description_chars_max: 0,
+        }
+    }
+}
+
+impl Template {
+    /// What a plain Oracle is asked: personal, short, and resting on nothing but what it is shown.
+    pub fn plain_oracle() -> Self {
+        Self {
+            name: "plain-oracle".to_owned(),
+            instruction: "A person liked the items listed below, and one more is recommended. In one or two short sentences, \
+                          tell the person what the recommended item has in common with those they liked. Use only what is \
+                          written here, name at least one item they liked, and say nothing that you cannot see below."
+                .to_owned(),
+            history_label: "Liked, newest first:".to_owned(),
+            item_label: "Recommended:".to_owned(),
+            cue: "In common:".to_owned(),
+            description_chars_max: 400,
+            ..Self::default()
+        }
+    }
+
+    pub fn slots(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: TemplateKind::Slots, ..Self::default() }
+    }
+}
+
+/// How many slots of each kind a prompt may use; they are tokens of the bundle's tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlotLimits {
+    pub history_max: usize,
+    pub names_max: usize,
+    pub genres_max: usize,
+    pub spans_max: usize,
+    pub labels_max: usize,
+}
+
+impl Default for SlotLimits {
+    fn default() -> Self {
+        Self { history_max: 10, names_max: 10, genres_max: 6, spans_max: 8, labels_max: 4 }
+    }
+}
+
+/// Decoding as plain data; the names are those of a `generation_config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decode {
+    pub num_beams: usize,
+    pub max_new_tokens: usize,
+    pub min_new_tokens: usize,
+    pub length_penalty: f32,
+    pub repetition_penalty: f32,
+    /// 0 is off.
+    pub no_repeat_ngram_size: usize,
+}
+
+impl Default for Decode {
+    /// The published profile: 5 beams, at most 150 new tokens.
+    fn default() -> Self {
+        Self {
+            num_beams: 5,
+            max_new_tokens: 150,
+            min_new_tokens: 0,
+            length_penalty: 1.0,
+            repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+        }
+    }
+}
+
+impl Decode {
+    /// For slot models: short, one beam.
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self { num_beams: 1, max_new_tokens, ..Self::default() }
+    }
+}
+
+/// Bounds of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Whole history items are left out, oldest first, until a prompt fits; never the item.
+    pub prompt_tokens_max: usize,
+    /// History items that a prompt shows, the newest ones.
+    pub history_items_max: usize,
+}
+
+impl Default for Limits {
+    /// 768 tokens and ten items, as published.
+    fn default() -> Self {
+        Self { prompt_tokens_max: 768, history_items_max: 10 }
+    }
+}
+
+/// How the weights came to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provenance {
+    /// The command that makes them again.
+    pub recipe: String,
+    pub seed: u64,
+    pub data: String,
+    /// The weights were drawn at random: for tests and measurements, never for people.
+    pub random_weights: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub role: Role,
+    #[serde(default)]
+    pub mode: Mode,
+    /// Names the weights: the first 16 hex digits of a SHA-256 over the weight files' own. Written by [`Manifest::write`],
+    /// and checked when a bundle is opened.
+    #[serde(default)]
+    pub revision: String,
+    #[serde(default)]
+    pub template: Template,
+    /// Present exactly when the template's kind is `slots`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotLimits>,
+    #[serde(default)]
+    pub decode: Decode,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub provenance: Provenance,
+    /// File name → SHA-256 in hex, of every file of the bundle but this one.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// A manifest for a slot bundle that is about to be written.
+    pub fn slots(name: &str, role: Role, provenance: Provenance) -> Self {
+        let template = Template::slots(match role {
+            Role::Oracle => "slot-oracle",
+            Role::Prism => "slot-prism",
+        });
+        Self {
+            name: name.to_owned(),
+            role,
+            mode: Mode::Conditioned,
+            revision: String::new(),
+            template,
+            slots: Some(SlotLimits::default()),
+            decode: Decode::greedy(64),
+            limits: Limits { prompt_tokens_max: 256, ..Limits::default() },
+            provenance,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Reads and checks `dir/bundle.toml` without looking at the other files.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(MANIFEST_FILE);
+        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::Missing { path: path.clone() },
+            _ => Error::Io { path: path.clone(), source },
+        })?;
+        let manifest: Self = toml::from_str(&text)
+            .map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string().trim_end().to_owned() })?;
+        manifest.check().map_err(|reason| Error::Manifest { path, reason })?;
+        Ok(manifest)
+    }
+
+    /// Relations between fields.
+    fn check(&self) -> Result<(), String> {
+        if self.name.trim().is_empty() {
+            return Err("name is empty".to_owned());
+        }
+        if (self.template.kind == TemplateKind::Slots) != self.slots.is_some() {
+            return Err("template.kind = \"slots\" and the section [slots] belong together".to_owned());
+        }
+        for (field, value) in [
+            ("limits.prompt_tokens_max", self.limits.prompt_tokens_max),
+            ("decode.num_beams", self.decode.num_beams),
+            ("decode.max_new_tokens", self.decode.max_new_tokens),
+        ] {
+            if value == 0 {
+                return Err(format!("{field} is 0"));
+            }
+        }
+        if self.decode.min_new_tokens > self.decode.max_new_tokens {
+            return Err("decode.min_new_tokens is above decode.max_new_tokens".to_owned());
+        }
+        let penalties = self.decode.length_penalty.is_finite() && self.decode.repetition_penalty.is_finite();
+        if !penalties || self.decode.repetition_penalty <= 0.0 {
+            return Err("decode.length_penalty and decode.repetition_penalty are finite, the latter above 0".to_owned());
+        }
+        if self.slots.is_some_and(|slots| self.limits.history_items_max > slots.history_max) {
+            return Err("limits.history_items_max is above slots.history_max".to_owned());
+        }
+        for (name, sum) in &self.files {
+            if name.contains(['/', '\\']) || name == ".." || name == MANIFEST_FILE {
+                return Err(format!("files: {name} is not the plain name of another file of the bundle"));
+            }
+            if sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(format!("files: the sum of {name} is not a SHA-256 in hex"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Streams every listed file through SHA-256 and compares; a file that would be loaded must be listed.
+    pub fn verify(&self, dir: &Path) -> Result<(), Error> {
+        for (name, expected) in &self.files {
+            let path = dir.join(name);
+            if !path.is_file() {
+                return Err(Error::Missing { path });
+            }
+            let found = sha256(&path)?;
+            if !found.eq_ignore_ascii_case(expected) {
+                return Err(Error::Checksum { path, expected: expected.clone(), found });
+            }
+        }
+        let path = dir.join(MANIFEST_FILE);
+        let loaded = |name: &String| {
+            is_weights(name) || matches!(name.as_str(), "config.json" | "generation_config.json" | "tokenizer.json" | "model.safetensors.index.json")
+        };
+        if let Some(name) = names(dir)?.iter().filter(|name| loaded(name)).find(|name| !self.files.contains_key(*name)) {
+            let reason = format!("files: {name} is in the directory and not listed; write the bundle again, or remove the file");
+            return Err(Error::Manifest { path, reason });
+        }
+        if !self.revision.is_empty() && self.revision != revision_of(&self.files) {
+            let reason = format!("revision is {}, the weights make it {}", self.revision, revision_of(&self.files));
+            return Err(Error::Manifest { path, reason });
+        }
+        Ok(())
+    }
+
+    /// Sums the files in `dir`, fills `files` and `revision` in, and writes `dir/bundle.toml`.
+    pub fn write(mut self, dir: &Path) -> Result<Self, Error> {
+        self.files = BTreeMap::new();
+        for name in names(dir)? {
+            let sum = sha256(&dir.join(&name))?;
+            self.files.insert(name, sum);
+        }
+        self.revision = revision_of(&self.files);
+        let path = dir.join(MANIFEST_FILE);
+        self.check().map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
+        let text = toml::to_string(&self).map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string() })?;
+        std::fs::write(&path, text).map_err(|source| Error::Io { path, source })?;
+        Ok(self)
+    }
+
+    /// The documented defaults for a Hugging Face directory without `bundle.toml`: BART is a Prism as published (alone, titles
+    /// and years, 5 beams), T5 is an Oracle (greedy, no repeated pair of tokens); both read and write plain text.
+    pub fn of_plain_directory(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::Missing { path: path.clone() },
+            _ => Error::Io { path: path.clone(), source },
+        })?;
+        let config: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string() })?;
+        let kind = config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let (role, mode, template, decode) = match kind {
+            "bart" => (Role::Prism, Mode::Alone, Template { attributes: false, ..Template::default() }, Decode::default()),
+            "t5" | "mt5" => {
+                let decode = Decode { no_repeat_ngram_size: 2, ..Decode::greedy(150) };
+                (Role::Oracle, Mode::Conditioned, Template::plain_oracle(), decode)
+            }
+            other => {
+                let reason = format!("model_type is {other:?}; known are \"bart\" and \"t5\"");
+                return Err(Error::Manifest { path, reason });
+            }
+        };
+        // BART's learned positions end its prompt; T5 was asked with at most 512 tokens.
+        let positions = config.get("max_position_embeddings").and_then(serde_json::Value::as_u64);
+        let positions = positions.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        let prompt_tokens_max = if role == Role::Oracle { 512 } else { Limits::default().prompt_tokens_max.min(positions) };
+        let name = dir.file_name().map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            name,
+            role,
+            mode,
+            revision: sampled_revision(dir)?,
+            template,
+            slots: None,
+            decode,
+            limits: Limits { prompt_tokens_max, ..Limits::default() },
+            provenance: Provenance { recipe: "a plain Hugging Face directory".to_owned(), ..Provenance::default() },
+            files: BTreeMap::new(),
+        })
+    }
+
+    /// Names the prompt template: part of every cache key and answer.
+    pub fn template_revision(&self) -> String {
+        format!("{}-{}", self.template.name, self.template.revision)
+    }
+}
+
+/// The flat files of a directory, but for the manifest and hidden ones, in order.
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && name != MANIFEST_FILE && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_weights(name: &str) -> bool {
+    name.ends_with(".safetensors")
+}
+
+fn revision_of(files: &BTreeMap<String, String>) -> String {
+    let mut hash = Sha256::new();
+    for (name, sum) in files.iter().filter(|(name, _)| is_weights(name)) {
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update(sum.to_ascii_lowercase().as_bytes());
+    }
+    hex::encode(hash.finalize())[..16].to_owned()
+}
+
+/// Bytes at each end of a weight file that a sampled revision reads.
+const SAMPLE_BYTES: u64 = 1 << 20;
+
+/// A revision for weights that nobody has summed: over each weight file's name, length, first and last MiB. Reading the 45 GB of
+/// a large model at every start would be worse; write a `bundle.toml` for the full sum.
+fn sampled_revision(dir: &Path) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    for name in names(dir)?.into_iter().filter(|name| is_weights(name)) {
+        let path = dir.join(&name);
+        let io = |source| Error::Io { path: path.clone(), source };
+        let mut file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        hash.update(name.as_bytes());
+        hash.update(length.to_le_bytes());
+        for start in [0, length.saturating_sub(SAMPLE_BYTES)] {
+            file.seek(SeekFrom::Start(start)).map_err(io)?;
+            let mut sample = Vec::new();
+            (&mut file).take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
+            hash.update(&sample);
+        }
+    }
+    Ok(format!("sampled-{}", &hex::encode(hash.finalize())[..16]))
+}
+
+/// SHA-256 of a file in hex, a block at a time.
+fn sha256(path: &Path) -> Result<String, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let read = file.read(&mut block).map_err(io)?;
+        if read == 0 {
+            return Ok(hex::encode(hash.finalize()));
+        }
+        hash.update(&block[..read]);
+    }
+}

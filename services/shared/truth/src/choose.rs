@@ -1,0 +1,61 @@
+//! Which relations are worth saying: the judgement by rule that the template follows and that an Oracle is taught.
+
+use crate::relations::{Kind, Relation};
+use crate::vocabulary::Role;
+
+/// Five classes of weight, 0 to 4: all that a small Oracle sees of a weight.
+pub fn class(weight: f32) -> u8 {
+    match weight {
+        w if w < 0.4 => 0,
+        w if w < 0.8 => 1,
+        w if w < 1.4 => 2,
+        w if w < 2.2 => 3,
+        _ => 4,
+    }
+}
+
+/// The best relations in order, at most `max`, as places in `relations`.
+///
+/// The weight's class decides (it holds strength, rarity and recency). A kind that was chosen already counts one class less, so that a
+/// text does not say two things of one sort while it could say two of two; of equals, the kind that tells more; of those, the
+/// first. After the first choice only class 1 and above are worth a sentence, and a third must be of class 2 and above.
+pub fn choose(relations: &[&Relation], max: usize) -> Vec<usize> {
+    let mut chosen: Vec<usize> = Vec::new();
+    while chosen.len() < max {
+        let score = |n: usize| {
+            let class = i16::from(class(relations[n].weight));
+            let repeated = chosen.iter().any(|c| kind_rank(relations[*c]) == kind_rank(relations[n]));
+            class - i16::from(repeated)
+        };
+        let best = (0..relations.len())
+            .filter(|n| !chosen.contains(n))
+            .max_by_key(|n| (score(*n), std::cmp::Reverse(kind_rank(relations[*n])), std::cmp::Reverse(*n)));
+        let Some(best) = best else { break };
+        let least = match chosen.len() {
+            0 => i16::MIN,
+            1 => 1,
+            _ => 2,
+        };
+        if score(best) < least {
+            break;
+        }
+        chosen.push(best);
+    }
+    chosen
+}
+
+fn kind_rank(relation: &Relation) -> usize {
+    const ORDER: [Role; 11] = [
+        Role::Series, Role::Director, Role::Author, Role::Artist, Role::Source, Role::Cast, Role::Maker, Role::Genre, Role::Place,
+        Role::Other, Role::Year,
+    ];
+    match &relation.kind {
+        Kind::Shared { role, .. } => {
+            let place = ORDER.iter().position(|r| r == role).unwrap_or(ORDER.len());
+            // Others' behaviour tells more than a genre and less than a name.
+            if place >= 7 { place + 1 } else { place }
+        }
+        Kind::CoLiked { .. } => 7,
+        Kind::Premise(_) => 20,
+    }
+}

@@ -1,0 +1,1 @@
+//! True sentences pass, untrue ones do not: by table.
