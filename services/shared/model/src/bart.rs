@@ -1,8 +1,333 @@
-//! Bart.
-use crate::model::{GenerationDefaults, Spec};
+//! BART: an encoder–decoder with learnt positions, layer norm after each sublayer, and a head tied to the embeddings.
+//!
+//! Lewis et al., "BART: Denoising Sequence-to-Sequence Pre-training" (2019). Position tables begin with two unused rows,
+//! and `final_logits_bias` is added to the logits.
+//!
+//! A published Prism has more: a row of a user table and a row of an item table, joined, projected and squashed, are
+//! added to every token embedding of the encoder, through one learnt gate, before positions and norm. It is recognised by
+//! the names of its tensors.
 
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::config::BartConfig;
+use crate::layers::{Activation, Attention, AttentionShape, LayerNorm, Linear, Memory, Mode, Site};
+use crate::layers::{causal_mask, embed, padding_mask};
+use crate::model::{DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::weights::{Entry, Start};
+
+/// Unused rows at the start of the position tables.
+const POSITION_OFFSET: usize = 2;
+
+/// A BART with its weights.
 #[derive(Clone, Debug)]
 pub struct Bart {
     pub(crate) spec: Spec,
     pub(crate) defaults: GenerationDefaults,
+    /// `[vocab, width]`
+    shared: Tensor,
+    embed_scale: f64,
+    encoder: Stack,
+    decoder: Stack,
+    pairs: Option<GatedPair>,
+    head: Linear,
+    /// `[1, vocab]`, f32
+    final_logits_bias: Tensor,
+}
+
+#[derive(Clone, Debug)]
+struct Stack {
+    /// `[positions + 2, width]`
+    positions: Tensor,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    own: Attention,
+    own_norm: LayerNorm,
+    cross: Option<(Attention, LayerNorm)>,
+    inner: Linear,
+    outer: Linear,
+    activation: Activation,
+    norm: LayerNorm,
+}
+
+/// sigmoid(gate) · tanh(W [user; item] + b)
+#[derive(Clone, Debug)]
+struct GatedPair {
+    /// `[users, n]`
+    users: Tensor,
+    /// `[items, m]`
+    items: Tensor,
+    project: Linear,
+    /// A scalar.
+    gate: Tensor,
+}
+
+impl Bart {
+    pub(crate) fn new(
+        config: &BartConfig,
+        own_head: bool,
+        spec: Spec,
+        defaults: GenerationDefaults,
+        final_logits_bias: Tensor,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        let shared = vb.get((config.vocab_size, config.d_model), "model.shared.weight")?;
+        let head = if own_head {
+            Linear::new(config.d_model, config.vocab_size, false, &vb.pp("lm_head"))?
+        } else {
+            Linear::tied(shared.clone())
+        };
+        let encoder = vb.pp("model.encoder");
+        Ok(Self {
+            embed_scale: if config.scale_embedding { (config.d_model as f64).sqrt() } else { 1.0 },
+            encoder: Stack::new(config, false, &encoder)?,
+            decoder: Stack::new(config, true, &vb.pp("model.decoder"))?,
+            pairs: if config.pair_tables.is_some() { Some(GatedPair::new(config, &encoder)?) } else { None },
+            spec,
+            defaults,
+            shared,
+            head,
+            final_logits_bias,
+        })
+    }
+
+    /// `[b, s, width]`
+    pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let mut x = self.embed(&input.ids)?;
+        if let (Some(gated), Some(pairs)) = (&self.pairs, &input.pairs) {
+            x = x.broadcast_add(&gated.forward(&pairs.users, &pairs.items)?)?;
+        }
+        let s = x.dim(1)?;
+        x = self.encoder.enter(&x, &[0], mode)?;
+        let mask = padding_mask(input.lengths, s, x.device())?;
+        for block in &self.encoder.blocks {
+            let (k, v) = block.own.keys_values(&x)?;
+            x = block.own(&x, &Memory { k, v, bias: mask.clone(), sharing: None }, mode)?;
+            x = block.feed_forward(&x, mode)?;
+        }
+        Ok(x)
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.shared.device()
+    }
+
+    /// The type that weights are held and keys and values kept in.
+    pub(crate) fn dtype(&self) -> DType {
+        self.shared.dtype()
+    }
+
+    /// Keys and values of the encoder's words for one decoder layer.
+    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> Result<(Tensor, Tensor)> {
+        match &self.decoder.blocks[layer].cross {
+            Some((cross, _)) => cross.keys_values(encoded),
+            None => candle_core::bail!("a decoder layer without cross-attention"),
+        }
+    }
+
+    /// `[rows, t, width]`
+    pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let mut x = self.decoder.enter(&self.embed(&input.tokens)?, input.ages, mode)?;
+        let mask = causal_mask(input.ages, x.dim(1)?, input.columns, x.device())?;
+        for (layer, block) in self.decoder.blocks.iter().enumerate() {
+            let (k, v) = (input.own)(layer, block.own.keys_values(&x)?)?;
+            x = block.own(&x, &Memory { k, v, bias: mask.clone(), sharing: None }, mode)?;
+            if let Some((cross, norm)) = &block.cross {
+                let y = cross.forward(&x, &(input.cross)(layer)?, mode)?;
+                x = norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)?;
+            }
+            x = block.feed_forward(&x, mode)?;
+        }
+        Ok(x)
+    }
+
+    /// f32 logits `[.., vocab]` of the decoder's words `[.., width]`.
+    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.head.forward(hidden)?.to_dtype(DType::F32)?.broadcast_add(&self.final_logits_bias)
+    }
+
+    /// The bias that is added to the logits, `[1, vocab]`.
+    pub(crate) fn final_logits_bias(&self) -> &Tensor {
+        &self.final_logits_bias
+    }
+
+    /// `[b, t]` to `[b, t, width]`
+    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let x = embed(&self.shared, ids)?;
+        if self.embed_scale == 1.0 { Ok(x) } else { x * self.embed_scale }
+    }
+}
+
+impl Stack {
+    fn new(config: &BartConfig, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+        let layers = if decoder { config.decoder_layers } else { config.encoder_layers };
+        Ok(Self {
+            positions: vb
+                .get((config.max_position_embeddings + POSITION_OFFSET, config.d_model), "embed_positions.weight")?,
+            norm: LayerNorm::new(config.d_model, &vb.pp("layernorm_embedding"))?,
+            blocks: (0..layers)
+                .map(|i| Block::new(config, decoder, &vb.pp("layers").pp(i)))
+                .collect::<Result<Vec<_>>>()?,
+        })
+    }
+
+    /// Adds positions to embeddings `[b, t, width]` of rows of the given ages, and norms.
+    fn enter(&self, x: &Tensor, ages: &[usize], mode: Mode<'_>) -> Result<Tensor> {
+        let t = x.dim(1)?;
+        let same = ages.windows(2).all(|pair| pair[0] == pair[1]);
+        let ages = if same { &ages[..ages.len().min(1)] } else { ages };
+        // A short row that is padded beside a long one may pass the end of the table; its numbers there are not used.
+        let last = self.positions.dim(0)? - 1;
+        let rows: Vec<u32> =
+            ages.iter().flat_map(|age| (0..t).map(move |i| (age + i + POSITION_OFFSET).min(last) as u32)).collect();
+        let rows = Tensor::from_vec(rows, (ages.len(), t), x.device())?;
+        let x = x.broadcast_add(&embed(&self.positions, &rows)?)?; // [b, t, width]
+        mode.drop(self.norm.forward(&x, mode)?, Site::Hidden)
+    }
+}
+
+impl Block {
+    fn new(config: &BartConfig, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+        let (heads, ffn) = if decoder {
+            (config.decoder_attention_heads, config.decoder_ffn_dim)
+        } else {
+            (config.encoder_attention_heads, config.encoder_ffn_dim)
+        };
+        let width = config.d_model;
+        let head_dim = width / heads;
+        let shape = AttentionShape {
+            width,
+            heads,
+            head_dim,
+            bias: true,
+            scale: (head_dim as f64).powf(-0.5),
+            names: ["q_proj", "k_proj", "v_proj", "out_proj"],
+        };
+        let cross = if decoder {
+            Some((
+                Attention::new(shape, &vb.pp("encoder_attn"))?,
+                LayerNorm::new(width, &vb.pp("encoder_attn_layer_norm"))?,
+            ))
+        } else {
+            None
+        };
+        Ok(Self {
+            own: Attention::new(shape, &vb.pp("self_attn"))?,
+            own_norm: LayerNorm::new(width, &vb.pp("self_attn_layer_norm"))?,
+            cross,
+            inner: Linear::new(width, ffn, true, &vb.pp("fc1"))?,
+            outer: Linear::new(ffn, width, true, &vb.pp("fc2"))?,
+            activation: Activation::parse(&config.activation_function).map_err(candle_core::Error::msg)?,
+            norm: LayerNorm::new(width, &vb.pp("final_layer_norm"))?,
+        })
+    }
+
+    fn own(&self, x: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let y = self.own.forward(x, memory, mode)?;
+        self.own_norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
+    }
+
+    fn feed_forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let h = self.activation.forward(&self.inner.forward(x)?)?; // [b, t, ffn]
+        let y = self.outer.forward(&mode.drop(h, Site::Activation)?)?;
+        self.norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
+    }
+}
+
+impl GatedPair {
+    fn new(config: &BartConfig, vb: &VarBuilder) -> Result<Self> {
+        let sizes = config.pair_tables.unwrap_or_default();
+        Ok(Self {
+            users: vb.get((sizes.users, sizes.user_width), "user_whole_embeddings.weight")?,
+            items: vb.get((sizes.items, sizes.item_width), "item_whole_embeddings.weight")?,
+            project: Linear::new(sizes.user_width + sizes.item_width, config.d_model, true, &vb.pp("user_item_proj.0"))?,
+            gate: vb.get((), "user_item_gate")?,
+        })
+    }
+
+    /// Rows `[b]` of each table to `[b, 1, width]`.
+    fn forward(&self, users: &Tensor, items: &Tensor) -> Result<Tensor> {
+        let both = Tensor::cat(&[self.users.index_select(users, 0)?, self.items.index_select(items, 0)?], 1)?; // [b, n + m]
+        let squashed = self.project.forward(&both)?.tanh()?; // [b, width]
+        squashed.broadcast_mul(&candle_nn::ops::sigmoid(&self.gate)?)?.unsqueeze(1)
+    }
+}
+
+/// Every tensor of the model but `final_logits_bias`, which is no parameter, in the checkpoint's names.
+pub(crate) fn manifest(config: &BartConfig, own_head: bool) -> Vec<Entry> {
+    let width = config.d_model;
+    let normal = Start::Normal { std: config.init_std };
+    let (zero, one) = (Start::Constant(0.0), Start::Constant(1.0));
+    let table = Start::Embedding { std: config.init_std, zero: config.pad_token_id };
+    let mut entries = vec![Entry::new("model.shared.weight", &[config.vocab_size, width], table)];
+    if own_head {
+        entries.push(Entry::new("lm_head.weight", &[config.vocab_size, width], normal));
+    }
+    let stacks = [
+        ("model.encoder", config.encoder_layers, config.encoder_ffn_dim, &["self_attn"][..]),
+        ("model.decoder", config.decoder_layers, config.decoder_ffn_dim, &["self_attn", "encoder_attn"]),
+    ];
+    for (stack, layers, ffn, attentions) in stacks {
+        let mut linear = |name: String, outputs: usize, inputs: usize| {
+            entries.push(Entry::new(format!("{name}.weight"), &[outputs, inputs], normal));
+            entries.push(Entry::new(format!("{name}.bias"), &[outputs], zero));
+        };
+        for i in 0..layers {
+            for attention in attentions {
+                for part in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+                    linear(format!("{stack}.layers.{i}.{attention}.{part}"), width, width);
+                }
+            }
+            linear(format!("{stack}.layers.{i}.fc1"), ffn, width);
+            linear(format!("{stack}.layers.{i}.fc2"), width, ffn);
+        }
+        let mut norm = |name: String| {
+            entries.push(Entry::new(format!("{name}.weight"), &[width], one));
+            entries.push(Entry::new(format!("{name}.bias"), &[width], zero));
+        };
+        norm(format!("{stack}.layernorm_embedding"));
+        for i in 0..layers {
+            for attention in attentions {
+                norm(format!("{stack}.layers.{i}.{attention}_layer_norm"));
+            }
+            norm(format!("{stack}.layers.{i}.final_layer_norm"));
+        }
+        let positions = [config.max_position_embeddings + POSITION_OFFSET, width];
+        entries.push(Entry::new(format!("{stack}.embed_positions.weight"), &positions, normal));
+    }
+    if let Some(sizes) = &config.pair_tables {
+        let inputs = sizes.user_width + sizes.item_width;
+        entries.extend([
+            Entry::new(USERS, &[sizes.users, sizes.user_width], normal),
+            Entry::new(ITEMS, &[sizes.items, sizes.item_width], normal),
+            Entry::new("model.encoder.user_item_proj.0.weight", &[width, inputs], normal),
+            Entry::new("model.encoder.user_item_proj.0.bias", &[width], zero),
+            // Nearly closed: training starts from the plain model.
+            Entry::new("model.encoder.user_item_gate", &[], Start::Constant(-5.0)),
+        ]);
+    }
+    entries
+}
+
+/// The tables by which a published Prism is recognised.
+pub(crate) const USERS: &str = "model.encoder.user_whole_embeddings.weight";
+pub(crate) const ITEMS: &str = "model.encoder.item_whole_embeddings.weight";
+pub(crate) const FINAL_LOGITS_BIAS: &str = "final_logits_bias";
+
+/// A name as stored (with one `model.` before it, none, or those of a wrapper) in the manifest's form.
+pub(crate) fn canonical(name: &str) -> String {
+    let mut bare = name;
+    while let Some(rest) = bare.strip_prefix("model.") {
+        bare = rest;
+    }
+    if bare == FINAL_LOGITS_BIAS || bare == "lm_head.weight" { bare.to_owned() } else { format!("model.{bare}") }
+}
+
+/// The bias of the head, as stored.
+pub(crate) fn final_logits_bias_entry(vocab: usize) -> Entry {
+    Entry::new(FINAL_LOGITS_BIAS, &[1, vocab], Start::Constant(0.0))
 }

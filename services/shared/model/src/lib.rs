@@ -1,15 +1,29 @@
 //! T5 and BART in the shape of their papers, with decode state as an argument.
+//!
+//! Read [`Model`] first: load a Hugging Face directory, `encode` ragged sequences, project `cross` memory once, then
+//! `decode` rows of any age step by step. [`Trainable`] is the same model over variables. Parity with the reference is
+//! held by `tests/parity.rs`.
 
 mod bart;
+mod bucket;
+mod checkpoint;
+mod config;
 mod error;
+mod layers;
 mod model;
 mod state;
 mod t5;
+mod train;
+mod weights;
 
 pub use bart::Bart;
+pub use bucket::bucket;
+pub use config::{BartConfig, Config, Ids, PairSizes, T5Config};
 pub use error::Error;
+pub use layers::Dropout;
 pub use model::{
     Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
 };
 pub use state::{Cross, CrossBatch, Encoded, OwnKv};
 pub use t5::T5;
+pub use train::{Batch, Trainable, cross_entropy};

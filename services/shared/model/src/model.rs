@@ -2,10 +2,17 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 
+use crate::bart::Bart;
+use crate::checkpoint;
+use crate::config::{Config, Tokens};
 use crate::error::Error;
-use crate::state::{Cross, CrossBatch, Encoded, OwnKv};
+use crate::layers::{Memory, Mode, padded};
+use crate::state::{Cross, CrossBatch, Encoded, Geometry, KeyValue, OwnKv};
+use crate::t5::T5;
+use crate::weights::Entry;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Architecture {
@@ -39,7 +46,7 @@ impl Default for LoadOptions {
 /// Sizes of the gated user and item embeddings of a published Prism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairTables {
-    /// Rows of the user table: the modulus of [`crate::bucket`] for users.
+    /// Rows of the user table: the modulus of [`crate::bucket()`] for users.
     pub users: usize,
     pub items: usize,
 }
@@ -110,15 +117,77 @@ pub enum EarlyStopping {
 /// An encoder–decoder. Cheap to clone; decode state is an argument, never a field, so one model serves many threads.
 #[derive(Clone, Debug)]
 pub enum Model {
-    T5(crate::t5::T5),
-    Bart(crate::bart::Bart),
+    T5(T5),
+    Bart(Bart),
+}
+
+/// Padded ids and what is real of them.
+pub(crate) struct EncodeInput<'a> {
+    /// `[b, s]`
+    pub(crate) ids: Tensor,
+    pub(crate) lengths: &'a [usize],
+    pub(crate) pairs: Option<PairIds>,
+}
+
+/// Rows of the two tables, each `[b]`.
+pub(crate) struct PairIds {
+    pub(crate) users: Tensor,
+    pub(crate) items: Tensor,
+}
+
+/// Keys and values of one layer.
+pub(crate) type KeysValues = (Tensor, Tensor);
+
+/// New tokens, and the two memories as functions of the layer.
+pub(crate) struct DecodeInput<'a> {
+    /// `[rows, t]`
+    pub(crate) tokens: Tensor,
+    /// Tokens that each row had before.
+    pub(crate) ages: &'a [usize],
+    /// Columns of own memory after this step.
+    pub(crate) columns: usize,
+    /// Remembers a layer's new keys and values; gives all.
+    pub(crate) own: &'a dyn Fn(usize, KeysValues) -> candle_core::Result<KeysValues>,
+    pub(crate) cross: &'a dyn Fn(usize) -> candle_core::Result<Memory<'a>>,
 }
 
 impl Model {
     /// Loads a directory in the Hugging Face layout, strictly.
+    ///
+    /// `config.json`, `generation_config.json` if there is one, and `model.safetensors` or the shards that
+    /// `model.safetensors.index.json` names. A tensor that is missing, unexpected or of another shape is an error that
+    /// lists them; tied aliases are compared and dropped.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self, Error> {
-        let _ = (dir, options);
-        Err(Error::input("dir", "under construction"))
+        let config = Config::read(dir)?;
+        if options.dtype == Dtype::F16 && matches!(config, Config::T5(_)) {
+            return Err(Error::Precision {
+                architecture: "T5",
+                dtype: "fp16",
+                reason: "activations of its feed-forward layers exceed 65504 and become NaN; use bf16 or f32",
+            });
+        }
+        let dtype = match options.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+        };
+        let loaded = checkpoint::read(dir, config, dtype, &options.device)?;
+        let vb = VarBuilder::from_tensors(loaded.tensors, dtype, &options.device);
+        Self::build(&loaded.description, loaded.final_logits_bias, &vb)
+    }
+
+    pub(crate) fn build(of: &Description, final_logits_bias: Option<Tensor>, vb: &VarBuilder) -> Result<Self, Error> {
+        let (spec, defaults) = (of.spec.clone(), of.defaults.clone());
+        Ok(match &of.config {
+            Config::T5(config) => Self::T5(T5::new(config, of.own_head, spec, defaults, vb)?),
+            Config::Bart(config) => {
+                let bias = match final_logits_bias {
+                    Some(bias) => bias,
+                    None => Tensor::zeros((1, config.vocab_size), DType::F32, vb.device())?,
+                };
+                Self::Bart(Bart::new(config, of.own_head, spec, defaults, bias, vb)?)
+            }
+        })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -135,30 +204,232 @@ impl Model {
         }
     }
 
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::T5(m) => m.device(),
+            Self::Bart(m) => m.device(),
+        }
+    }
+
     /// Encodes ragged sequences together: padded inside, padding masked everywhere.
     ///
-    /// `pairs` has one entry a sequence where the model has pair tables; a model without them ignores it.
+    /// `pairs` has one entry a sequence where the model has pair tables (without it every sequence reads row 0, as one
+    /// without ids does); a model without tables ignores it.
     pub fn encode(&self, ids: &[&[u32]], pairs: Option<&[PairRows]>) -> Result<Encoded, Error> {
-        let _ = (ids, pairs);
-        Err(Error::input("ids", "under construction"))
+        let lengths: Vec<usize> = ids.iter().map(|s| s.len()).collect();
+        let hidden = self.run_encoder(ids, pairs, &lengths, Mode::Serve)?;
+        Ok(Encoded { hidden, lengths })
     }
 
     /// Cross-attention keys and values of all decoder layers, projected once; one `Cross` a sequence.
     pub fn cross(&self, encoded: &Encoded) -> Result<Vec<Cross>, Error> {
-        let _ = encoded;
-        Err(Error::input("encoded", "under construction"))
+        let layers = (0..self.spec().decoder_layers)
+            .map(|layer| self.cross_keys_values(layer, &encoded.hidden))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        let trimmed = |x: &Tensor, row: usize, len: usize| x.narrow(0, row, 1)?.narrow(2, 0, len)?.force_contiguous();
+        let mut crosses = Vec::with_capacity(encoded.lengths.len());
+        for (row, len) in encoded.lengths.iter().enumerate() {
+            let own = layers
+                .iter()
+                .map(|(k, v)| Ok(KeyValue { k: trimmed(k, row, *len)?, v: trimmed(v, row, *len)? }))
+                .collect::<candle_core::Result<Vec<_>>>()?;
+            crosses.push(Cross::new(own, *len));
+        }
+        Ok(crosses)
     }
 
     /// One decode step: one token a row. Appends to `own`; returns f32 logits `[rows, vocab]`.
     pub fn decode(&self, tokens: &[u32], own: &mut OwnKv, cross: &CrossBatch) -> Result<Tensor, Error> {
-        let _ = (tokens, own, cross);
-        Err(Error::input("tokens", "under construction"))
+        let rows: Vec<&[u32]> = tokens.chunks(1).collect();
+        Ok(self.decode_many(&rows, own, cross)?.squeeze(1)?)
     }
 
     /// Several tokens a row at once (teacher forcing, verification of a draft); rows may have different counts.
     /// Appends to `own`; returns f32 logits `[rows, longest, vocab]`, where those past a row's own count are meaningless.
+    ///
+    /// After an error `own` is as old as before.
     pub fn decode_many(&self, tokens: &[&[u32]], own: &mut OwnKv, cross: &CrossBatch) -> Result<Tensor, Error> {
-        let _ = (tokens, own, cross);
-        Err(Error::input("tokens", "under construction"))
+        if tokens.len() != own.rows() || tokens.len() != cross.rows() {
+            let (given, own, cross) = (tokens.len(), own.rows(), cross.rows());
+            return Err(Error::input("tokens", format!("{given} rows, but own has {own} and cross has {cross}")));
+        }
+        let t = tokens.iter().map(|row| row.len()).max().unwrap_or(0);
+        if t == 0 {
+            return Err(Error::input("tokens", "there are none"));
+        }
+        self.check_ids("tokens", tokens)?;
+        if let Some(max) = self.spec().positions_max {
+            let longest = own.lengths().iter().zip(tokens).map(|(age, row)| age + row.len()).max().unwrap_or(0);
+            if longest > max {
+                return Err(Error::input("tokens", format!("{longest} positions; the model has {max}")));
+            }
+        }
+        let step = own.begin(t)?;
+        let input = DecodeInput {
+            tokens: padded(tokens, self.spec().pad, self.device())?,
+            ages: own.lengths(),
+            columns: step.columns,
+            own: &|layer, new| own.append(&step, layer, new),
+            cross: &|layer| cross.memory(layer),
+        };
+        let hidden = self.run_decoder(&input, Mode::Serve)?;
+        let logits = self.logits(&hidden)?;
+        own.finish(tokens.iter().map(|row| row.len()));
+        Ok(logits)
+    }
+
+    pub(crate) fn run_encoder(
+        &self,
+        ids: &[&[u32]],
+        pairs: Option<&[PairRows]>,
+        lengths: &[usize],
+        mode: Mode<'_>,
+    ) -> Result<Tensor, Error> {
+        if ids.is_empty() {
+            return Err(Error::input("ids", "there are no sequences"));
+        }
+        if let Some(i) = ids.iter().position(|s| s.is_empty()) {
+            return Err(Error::input("ids", format!("sequence {i} is empty")));
+        }
+        self.check_ids("ids", ids)?;
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if let Some(max) = self.spec().positions_max.filter(|max| longest > *max) {
+            return Err(Error::input("ids", format!("{longest} tokens; the model has {max} positions")));
+        }
+        let input = EncodeInput {
+            ids: padded(ids, self.spec().pad, self.device())?,
+            lengths,
+            pairs: self.pair_ids(pairs, ids.len())?,
+        };
+        Ok(match self {
+            Self::T5(m) => m.encode(&input, mode)?,
+            Self::Bart(m) => m.encode(&input, mode)?,
+        })
+    }
+
+    pub(crate) fn run_decoder(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> candle_core::Result<Tensor> {
+        match self {
+            Self::T5(m) => m.decode(input, mode),
+            Self::Bart(m) => m.decode(input, mode),
+        }
+    }
+
+    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> candle_core::Result<KeysValues> {
+        match self {
+            Self::T5(m) => m.cross_keys_values(layer, encoded),
+            Self::Bart(m) => m.cross_keys_values(layer, encoded),
+        }
+    }
+
+    pub(crate) fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::T5(m) => m.logits(hidden),
+            Self::Bart(m) => m.logits(hidden),
+        }
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        let spec = self.spec();
+        let dtype = match self {
+            Self::T5(m) => m.dtype(),
+            Self::Bart(m) => m.dtype(),
+        };
+        Geometry {
+            layers: spec.decoder_layers,
+            heads: spec.heads,
+            head_dim: spec.head_dim,
+            dtype,
+            device: self.device().clone(),
+        }
+    }
+
+    pub(crate) fn check_ids(&self, field: &'static str, rows: &[&[u32]]) -> Result<(), Error> {
+        let vocab = self.spec().vocab;
+        match rows.iter().flat_map(|row| row.iter()).find(|id| **id as usize >= vocab) {
+            Some(id) => Err(Error::input(field, format!("id {id} is not below the vocabulary's {vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn pair_ids(&self, pairs: Option<&[PairRows]>, sequences: usize) -> Result<Option<PairIds>, Error> {
+        let Some(tables) = self.spec().pair_tables else {
+            return Ok(None);
+        };
+        let none = vec![PairRows::default(); sequences];
+        let pairs = pairs.unwrap_or(&none);
+        if pairs.len() != sequences {
+            return Err(Error::input("pairs", format!("{} for {sequences} sequences", pairs.len())));
+        }
+        if let Some(p) = pairs.iter().find(|p| p.user as usize >= tables.users || p.item as usize >= tables.items) {
+            let reason = format!("rows {} and {} of tables of {} and {}", p.user, p.item, tables.users, tables.items);
+            return Err(Error::input("pairs", reason));
+        }
+        let column = |row: fn(&PairRows) -> u32| {
+            Tensor::from_vec(pairs.iter().map(row).collect::<Vec<u32>>(), sequences, self.device())
+        };
+        Ok(Some(PairIds { users: column(|p| p.user)?, items: column(|p| p.item)? }))
+    }
+}
+
+/// A model but for its weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    pub(crate) config: Config,
+    /// Whether the head has weights of its own.
+    pub(crate) own_head: bool,
+    pub(crate) spec: Spec,
+    pub(crate) tokens: Tokens,
+    pub(crate) defaults: GenerationDefaults,
+}
+
+impl Description {
+    pub(crate) fn new(config: Config, own_head: bool, tokens: Tokens, defaults: GenerationDefaults) -> Self {
+        let parameters = manifest(&config, own_head).iter().map(Entry::parameters).sum();
+        let sizes = match &config {
+            Config::T5(c) => (Architecture::T5, c.d_model, c.num_layers, c.decoder_layers(), c.num_heads, c.d_kv),
+            Config::Bart(c) => {
+                let heads = c.decoder_attention_heads;
+                (Architecture::Bart, c.d_model, c.encoder_layers, c.decoder_layers, heads, c.d_model / heads)
+            }
+        };
+        let (architecture, width, encoder_layers, decoder_layers, heads, head_dim) = sizes;
+        let (positions_max, pair_tables) = match &config {
+            Config::T5(_) => (None, None),
+            Config::Bart(c) => (
+                Some(c.max_position_embeddings),
+                c.pair_tables.map(|sizes| PairTables { users: sizes.users, items: sizes.items }),
+            ),
+        };
+        let spec = Spec {
+            architecture,
+            vocab: config.vocab(),
+            width,
+            encoder_layers,
+            decoder_layers,
+            heads,
+            head_dim,
+            positions_max,
+            decoder_start: tokens.decoder_start,
+            eos: tokens.eos.clone(),
+            pad: tokens.pad,
+            bos: tokens.bos,
+            forced_bos: tokens.forced_bos,
+            forced_eos: tokens.forced_eos,
+            pair_tables,
+            parameters,
+        };
+        Self { config, own_head, spec, tokens, defaults }
+    }
+
+    pub(crate) fn manifest(&self) -> Vec<Entry> {
+        manifest(&self.config, self.own_head)
+    }
+}
+
+/// Every parameter of a model, in the checkpoint's names.
+pub(crate) fn manifest(config: &Config, own_head: bool) -> Vec<Entry> {
+    match config {
+        Config::T5(c) => crate::t5::manifest(c, own_head),
+        Config::Bart(c) => crate::bart::manifest(c, own_head),
     }
 }

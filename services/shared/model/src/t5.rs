@@ -1,8 +1,368 @@
-//! T5.
-use crate::model::{GenerationDefaults, Spec};
+//! T5: an encoder–decoder with relative positions, root-mean-square norms before each sublayer, and no biases.
+//!
+//! Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer" (2020); the gated
+//! feed-forward of v1.1 and FLAN: Shazeer, "GLU Variants Improve Transformer" (2020). Original T5 ties its head to the
+//! embeddings and scales what enters it by d_model^-½; v1.1 and FLAN have a head of their own.
+//!
+//! The residual stream is f32 in every mode, and so is the product with `wo`: its inputs leave the range of fp16 and
+//! are too coarse in bf16.
 
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::config::T5Config;
+use crate::layers::{Activation, Attention, AttentionShape, Linear, Memory, Mode, RmsNorm, Site};
+use crate::layers::{embed, over_columns, padding_mask};
+use crate::model::{DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::weights::{Entry, Start};
+
+/// A T5 with its weights.
 #[derive(Clone, Debug)]
 pub struct T5 {
     pub(crate) spec: Spec,
     pub(crate) defaults: GenerationDefaults,
+    config: T5Config,
+    /// `[vocab, width]`
+    shared: Tensor,
+    encoder: Stack,
+    decoder: Stack,
+    head: Linear,
+}
+
+#[derive(Clone, Debug)]
+struct Stack {
+    blocks: Vec<Block>,
+    positions: RelativePositions,
+    norm: RmsNorm,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    own: Sublayer<Attention>,
+    cross: Option<Sublayer<Attention>>,
+    feed_forward: Sublayer<FeedForward>,
+}
+
+/// x + f(norm(x))
+#[derive(Clone, Debug)]
+struct Sublayer<F> {
+    norm: RmsNorm,
+    f: F,
+}
+
+#[derive(Clone, Debug)]
+struct FeedForward {
+    /// One matrix, or the gate and the value.
+    inner: Vec<Linear>,
+    /// f32 always.
+    outer: Linear,
+    activation: Activation,
+}
+
+/// A learnt number for every head and every bucket of distances; shared by the blocks of a stack.
+#[derive(Clone, Debug)]
+struct RelativePositions {
+    /// `[buckets, heads]`, f32
+    table: Tensor,
+    buckets: usize,
+    distance_max: usize,
+    /// The encoder looks both ways, the decoder only back: its distances have all buckets to themselves.
+    bidirectional: bool,
+}
+
+impl T5 {
+    pub(crate) fn new(
+        config: &T5Config,
+        own_head: bool,
+        spec: Spec,
+        defaults: GenerationDefaults,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
+        let shared = vb.get((config.vocab_size, config.d_model), "shared.weight")?;
+        let head = if own_head {
+            Linear::new(config.d_model, config.vocab_size, false, &vb.pp("lm_head"))?
+        } else {
+            Linear::tied(shared.clone())
+        };
+        Ok(Self {
+            encoder: Stack::new(config, false, &vb.pp("encoder"))?,
+            decoder: Stack::new(config, true, &vb.pp("decoder"))?,
+            spec,
+            defaults,
+            config: config.clone(),
+            shared,
+            head,
+        })
+    }
+
+    /// `[b, s, width]`
+    pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let mut x = mode.drop(embed(&self.shared, &input.ids)?.to_dtype(DType::F32)?, Site::Hidden)?;
+        let s = x.dim(1)?;
+        let mut bias = self.encoder.positions.bias(&[0], s, s)?; // [1, heads, s, s]
+        if let Some(mask) = padding_mask(input.lengths, s, x.device())? {
+            bias = bias.broadcast_add(&mask)?; // [b, heads, s, s]
+        }
+        for block in &self.encoder.blocks {
+            x = block.own.attend(&x, mode, |f, x| {
+                let (k, v) = f.keys_values(x)?;
+                Ok(Memory { k, v, bias: Some(bias.clone()), sharing: None })
+            })?;
+            x = block.feed_forward.forward(&x, mode)?;
+        }
+        mode.drop(self.encoder.norm.forward(&x, mode)?, Site::Hidden)
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.shared.device()
+    }
+
+    /// The type that weights are held and keys and values kept in.
+    pub(crate) fn dtype(&self) -> DType {
+        self.shared.dtype()
+    }
+
+    /// Keys and values of the encoder's words for one decoder layer.
+    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> Result<(Tensor, Tensor)> {
+        match &self.decoder.blocks[layer].cross {
+            Some(cross) => cross.f.keys_values(encoded),
+            None => candle_core::bail!("a decoder block without cross-attention"),
+        }
+    }
+
+    /// `[rows, t, width]`
+    pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let mut x = mode.drop(embed(&self.shared, &input.tokens)?.to_dtype(DType::F32)?, Site::Hidden)?;
+        let bias = self.decoder.positions.bias(input.ages, x.dim(1)?, input.columns)?;
+        for (layer, block) in self.decoder.blocks.iter().enumerate() {
+            x = block.own.attend(&x, mode, |f, x| {
+                let (k, v) = (input.own)(layer, f.keys_values(x)?)?;
+                Ok(Memory { k, v, bias: Some(bias.clone()), sharing: None })
+            })?;
+            if let Some(cross) = &block.cross {
+                x = cross.attend(&x, mode, |_, _| (input.cross)(layer))?;
+            }
+            x = block.feed_forward.forward(&x, mode)?;
+        }
+        mode.drop(self.decoder.norm.forward(&x, mode)?, Site::Hidden)
+    }
+
+    /// f32 logits `[.., vocab]` of the decoder's words `[.., width]`.
+    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let hidden = if self.config.scales_head() {
+            (hidden * (self.config.d_model as f64).powf(-0.5))?
+        } else {
+            hidden.clone()
+        };
+        self.head.forward(&hidden)?.to_dtype(DType::F32)
+    }
+}
+
+impl Stack {
+    fn new(config: &T5Config, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+        let layers = if decoder { config.decoder_layers() } else { config.num_layers };
+        let blocks =
+            (0..layers).map(|i| Block::new(config, decoder, &vb.pp("block").pp(i))).collect::<Result<Vec<_>>>()?;
+        let table = vb
+            .pp("block.0.layer.0.SelfAttention.relative_attention_bias")
+            .to_dtype(DType::F32)
+            .get((config.relative_attention_num_buckets, config.num_heads), "weight")?;
+        let positions = RelativePositions {
+            table,
+            buckets: config.relative_attention_num_buckets,
+            distance_max: config.relative_attention_max_distance,
+            bidirectional: !decoder,
+        };
+        let norm = RmsNorm::new(config.d_model, config.layer_norm_epsilon, vb.dtype(), &vb.pp("final_layer_norm"))?;
+        Ok(Self { blocks, positions, norm })
+    }
+}
+
+impl Block {
+    fn new(config: &T5Config, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+        let shape = AttentionShape {
+            width: config.d_model,
+            heads: config.num_heads,
+            head_dim: config.d_kv,
+            bias: false,
+            // The initialisation makes up for the missing 1/√d.
+            scale: 1.0,
+            names: ["q", "k", "v", "o"],
+        };
+        let norm = |vb: &VarBuilder| RmsNorm::new(config.d_model, config.layer_norm_epsilon, vb.dtype(), &vb.pp("layer_norm"));
+        let attention = |i: usize, name: &str| {
+            let vb = vb.pp("layer").pp(i);
+            Ok::<_, candle_core::Error>(Sublayer { norm: norm(&vb)?, f: Attention::new(shape, &vb.pp(name))? })
+        };
+        let last = vb.pp("layer").pp(if decoder { 2 } else { 1 });
+        Ok(Self {
+            own: attention(0, "SelfAttention")?,
+            cross: if decoder { Some(attention(1, "EncDecAttention")?) } else { None },
+            feed_forward: Sublayer { norm: norm(&last)?, f: FeedForward::new(config, &last.pp("DenseReluDense"))? },
+        })
+    }
+}
+
+impl Sublayer<Attention> {
+    /// `[b, t, width]` to the same, f32.
+    fn attend<'a>(
+        &self,
+        x: &Tensor,
+        mode: Mode<'_>,
+        memory: impl FnOnce(&Attention, &Tensor) -> Result<Memory<'a>>,
+    ) -> Result<Tensor> {
+        let normed = self.norm.forward(x, mode)?;
+        let memory = memory(&self.f, &normed)?;
+        let y = self.f.forward(&normed, &memory, mode)?.to_dtype(DType::F32)?;
+        x + mode.drop(y, Site::Hidden)?
+    }
+}
+
+impl Sublayer<FeedForward> {
+    /// `[b, t, width]` to the same, f32.
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let y = self.f.forward(&self.norm.forward(x, mode)?, mode)?.to_dtype(DType::F32)?;
+        x + mode.drop(y, Site::Hidden)?
+    }
+}
+
+impl FeedForward {
+    fn new(config: &T5Config, vb: &VarBuilder) -> Result<Self> {
+        let (gated, activation) = config.feed_forward().map_err(candle_core::Error::msg)?;
+        let names: &[&str] = if gated { &["wi_0", "wi_1"] } else { &["wi"] };
+        let inner = names
+            .iter()
+            .map(|name| Linear::new(config.d_model, config.d_ff, false, &vb.pp(name)))
+            .collect::<Result<Vec<_>>>()?;
+        let outer = Linear::new(config.d_ff, config.d_model, false, &vb.pp("wo").to_dtype(DType::F32))?;
+        Ok(Self { inner, outer, activation })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let mut h = self.activation.forward(&self.inner[0].forward(x)?)?; // [b, t, d_ff]
+        if let Some(value) = self.inner.get(1) {
+            h = (h * value.forward(x)?)?;
+        }
+        self.outer.forward(&mode.drop(h, Site::Activation)?)
+    }
+}
+
+impl RelativePositions {
+    /// What is added to the scores of `t` new tokens of rows of the given ages: `[rows or 1, heads, t, columns]`, −∞
+    /// where the decoder would look ahead.
+    fn bias(&self, ages: &[usize], t: usize, columns: usize) -> Result<Tensor> {
+        let device = self.table.device();
+        let (rows, planes) = over_columns(ages, t, columns, |position, column| {
+            self.bucket(column as i64 - position as i64).unwrap_or(self.buckets) as u32
+        });
+        let heads = self.table.dim(1)?;
+        let ahead = Tensor::full(f32::NEG_INFINITY, (1, heads), device)?;
+        let table = if self.bidirectional { self.table.clone() } else { Tensor::cat(&[&self.table, &ahead], 0)? };
+        let rows = Tensor::from_vec(rows, planes * t * columns, device)?;
+        table
+            .index_select(&rows, 0)? // [planes·t·columns, heads]
+            .reshape((planes, t, columns, heads))?
+            .permute((0, 3, 1, 2))? // [planes, heads, t, columns]
+            .contiguous()
+    }
+
+    /// The bucket of a distance (attended minus attending position), or none if it may not be seen.
+    ///
+    /// Half of a direction's buckets are exact distances; the others grow logarithmically up to `distance_max`, where
+    /// the last one takes all that is farther.
+    fn bucket(&self, distance: i64) -> Option<usize> {
+        let (buckets, first) = match (self.bidirectional, distance > 0) {
+            (true, ahead) => (self.buckets / 2, if ahead { self.buckets / 2 } else { 0 }),
+            (false, true) => return None,
+            (false, false) => (self.buckets, 0),
+        };
+        let distance = distance.unsigned_abs() as usize;
+        let exact = buckets / 2;
+        if distance < exact {
+            return Some(first + distance);
+        }
+        // In f32, step by step, as the reference: the edges of buckets depend on it.
+        let span = (self.distance_max as f64 / exact as f64).ln() as f32;
+        let beyond = (distance as f32 / exact as f32).ln() / span * (buckets - exact) as f32;
+        Some(first + (exact + beyond as usize).min(buckets - 1))
+    }
+}
+
+/// Every tensor of the model, in the checkpoint's names.
+pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
+    let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
+    let factor = config.initializer_factor;
+    let normal = |std: f64| Start::Normal { std: factor * std };
+    let by = |n: usize| normal((n as f64).powf(-0.5));
+    let mut entries = vec![Entry::new("shared.weight", &[config.vocab_size, width], normal(1.0))];
+    if own_head {
+        // The reference draws it with deviation 1, which starts training at a loss of hundreds; see Mesh TensorFlow's own.
+        entries.push(Entry::new("lm_head.weight", &[config.vocab_size, width], by(width)));
+    }
+    let gated = config.feed_forward().is_ok_and(|(gated, _)| gated);
+    for (stack, layers, decoder) in [("encoder", config.num_layers, false), ("decoder", config.decoder_layers(), true)] {
+        for i in 0..layers {
+            let mut attention = |layer: usize, name: &str, biased: bool| {
+                let at = format!("{stack}.block.{i}.layer.{layer}");
+                let mut put = |what: &str, shape: &[usize], start| entries.push(Entry::new(format!("{at}.{what}"), shape, start));
+                put(&format!("{name}.q.weight"), &[inner, width], by(width * config.d_kv));
+                put(&format!("{name}.k.weight"), &[inner, width], by(width));
+                put(&format!("{name}.v.weight"), &[inner, width], by(width));
+                put(&format!("{name}.o.weight"), &[width, inner], by(inner));
+                if biased {
+                    let shape = [config.relative_attention_num_buckets, config.num_heads];
+                    put(&format!("{name}.relative_attention_bias.weight"), &shape, by(width));
+                }
+                put("layer_norm.weight", &[width], Start::Constant(factor));
+            };
+            attention(0, "SelfAttention", i == 0);
+            if decoder {
+                attention(1, "EncDecAttention", false);
+            }
+            let at = format!("{stack}.block.{i}.layer.{}", if decoder { 2 } else { 1 });
+            for name in if gated { &["wi_0", "wi_1"][..] } else { &["wi"] } {
+                let name = format!("{at}.DenseReluDense.{name}.weight");
+                entries.push(Entry::new(name, &[config.d_ff, width], by(width)));
+            }
+            entries.push(Entry::new(format!("{at}.DenseReluDense.wo.weight"), &[width, config.d_ff], by(config.d_ff)));
+            entries.push(Entry::new(format!("{at}.layer_norm.weight"), &[width], Start::Constant(factor)));
+        }
+        entries.push(Entry::new(format!("{stack}.final_layer_norm.weight"), &[width], Start::Constant(factor)));
+    }
+    entries
+}
+
+/// Whether a tensor is held in f32 whatever the model's type is.
+pub(crate) fn stays_f32(name: &str) -> bool {
+    name.ends_with(".wo.weight") || name.contains("layer_norm") || name.contains("relative_attention_bias")
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Buckets of distances as the reference gives them (`tests/make_fixtures.py`).
+    #[test]
+    fn buckets_are_those_of_the_reference() {
+        let cases: serde_json::Value = serde_json::from_str(include_str!("../tests/fixtures/buckets.json")).unwrap();
+        for case in cases.as_array().unwrap() {
+            let number = |key: &str| case[key].as_i64().unwrap();
+            let positions = RelativePositions {
+                table: Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap(),
+                buckets: number("buckets") as usize,
+                distance_max: number("max_distance") as usize,
+                bidirectional: case["bidirectional"].as_bool().unwrap(),
+            };
+            for (distance, expected) in (number("first")..).zip(case["expected"].as_array().unwrap()) {
+                let expected = expected.as_u64().unwrap() as usize;
+                match positions.bucket(distance) {
+                    Some(bucket) => assert_eq!(bucket, expected, "distance {distance} of {case}"),
+                    // The reference gives a bucket for what the causal mask then hides.
+                    None => assert!(distance > 0),
+                }
+            }
+        }
+    }
 }

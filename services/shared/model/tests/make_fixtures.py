@@ -26,6 +26,9 @@ generation.json     a list of cases:
         score       `sequences_scores` of beam search (log probability / length ** length_penalty), null for greedy
         finish      "eos" if the last id is an end of sequence (also one forced at the limit), else "length"
 
+buckets.json, beside the directories, holds buckets of relative distances: {"buckets", "max_distance", "bidirectional",
+"first" (distance), "expected": [bucket of first, first + 1, …]}.
+
 gradients.json      (some fixtures) {"sources", "pairs", "labels", "label_smoothing": {"0.0": loss, "0.1": loss},
                     "norms": {tensor name: L2 norm of d loss / d tensor, at smoothing 0.1}}; no dropout.
 """
@@ -337,6 +340,18 @@ def make(name, spec):
     print(f"{name}: seed {seed}, {len(cases)} cases, {finishes.count('eos')} eos, {finishes.count('length')} length")
 
 
+def make_buckets():
+    """Buckets of relative distances, for the edges that rounding decides."""
+    from transformers.models.t5.modeling_t5 import T5Attention
+    cases = []
+    for buckets, max_distance in ((32, 128), (16, 40), (8, 20), (32, 500), (10, 64)):
+        for bidirectional in (True, False):
+            distances = torch.arange(-600, 601)
+            expected = T5Attention._relative_position_bucket(distances, bidirectional, buckets, max_distance)
+            cases.append(dict(buckets=buckets, max_distance=max_distance, bidirectional=bidirectional, first=-600, expected=expected.tolist()))
+    (HERE / "buckets.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
+
+
 def check(directory):
     config = json.loads((directory / "config.json").read_text())
     names = {"t5": T5ForConditionalGeneration, "bart": BartForConditionalGeneration}
@@ -366,6 +381,8 @@ if __name__ == "__main__":
     if arguments.check:
         check(arguments.check)
     else:
+        HERE.mkdir(exist_ok=True)
+        make_buckets()
         for fixture, spec in SPECS.items():
             if not arguments.only or fixture in arguments.only:
                 make(fixture, spec)

@@ -1,0 +1,420 @@
+//! What T5 and BART share: linear maps, norms, attention, activations, masks, and the two modes of running them.
+//!
+//! Serving uses fused kernels that have no gradient; training composes the same functions from operations that have
+//! one. Both run through the same modules.
+
+use std::cell::RefCell;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Whether gradients are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode<'a> {
+    Serve,
+    Train(Option<&'a Dropout>),
+}
+
+/// Random zeroing of activations while training: seeded, so that a run can be repeated and resumed.
+#[derive(Debug)]
+pub struct Dropout {
+    hidden: f32,
+    attention: f32,
+    activation: f32,
+    random: RefCell<ChaCha8Rng>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Site {
+    Hidden,
+    Attention,
+    Activation,
+}
+
+impl Dropout {
+    /// The shares of numbers zeroed after sublayers, in attention weights and inside feed-forward layers.
+    pub fn new(hidden: f32, attention: f32, activation: f32, seed: u64) -> Self {
+        Self { hidden, attention, activation, random: RefCell::new(ChaCha8Rng::seed_from_u64(seed)) }
+    }
+
+    fn apply(&self, x: &Tensor, site: Site) -> Result<Tensor> {
+        let share = match site {
+            Site::Hidden => self.hidden,
+            Site::Attention => self.attention,
+            Site::Activation => self.activation,
+        };
+        if share <= 0.0 {
+            return Ok(x.clone());
+        }
+        let kept = 1.0 / (1.0 - share);
+        let below = (f64::from(share) * f64::from(u32::MAX)) as u32;
+        let mut random = self.random.borrow_mut();
+        let mask: Vec<f32> = (0..x.elem_count()).map(|_| if random.next_u32() < below { 0.0 } else { kept }).collect();
+        x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
+    }
+}
+
+impl Mode<'_> {
+    pub(crate) fn drop(self, x: Tensor, site: Site) -> Result<Tensor> {
+        match self {
+            Self::Train(Some(dropout)) => dropout.apply(&x, site),
+            _ => Ok(x),
+        }
+    }
+
+    /// Over the last dimension.
+    fn softmax(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Serve => candle_nn::ops::softmax_last_dim(&x.contiguous()?),
+            Self::Train(_) => candle_nn::ops::softmax(x, D::Minus1),
+        }
+    }
+}
+
+/// y = x Wᵀ + b, computed in the type of W.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    /// `[out, in]`
+    weight: Tensor,
+    /// `[out]`
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub(crate) fn new(inputs: usize, outputs: usize, bias: bool, vb: &VarBuilder) -> Result<Self> {
+        let weight = vb.get((outputs, inputs), "weight")?;
+        let bias = if bias { Some(vb.get(outputs, "bias")?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    /// Another module's embedding table as an output projection.
+    pub(crate) fn tied(weight: Tensor) -> Self {
+        Self { weight, bias: None }
+    }
+
+    /// `[.., in]` to `[.., out]`
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.to_dtype(self.weight.dtype())?;
+        let (outputs, inputs) = self.weight.dims2()?;
+        let mut shape = x.dims().to_vec();
+        let rows = x.elem_count() / inputs;
+        let y = x.reshape((rows, inputs))?.matmul(&self.weight.t()?)?; // [rows, out]
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        if let Some(last) = shape.last_mut() {
+            *last = outputs;
+        }
+        y.reshape(shape) // [.., out]
+    }
+}
+
+/// Root mean square norm: no mean, no bias. Takes and weighs f32, gives `output`.
+#[derive(Clone, Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+    output: DType,
+}
+
+impl RmsNorm {
+    pub(crate) fn new(width: usize, eps: f64, output: DType, vb: &VarBuilder) -> Result<Self> {
+        Ok(Self { weight: vb.clone().to_dtype(DType::F32).get(width, "weight")?, eps, output })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let y = match mode {
+            Mode::Serve => candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)?,
+            Mode::Train(_) => {
+                let variance = x.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
+                x.broadcast_div(&(variance + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)?
+            }
+        };
+        y.to_dtype(self.output)
+    }
+}
+
+/// Layer norm with mean and bias.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// BART does not configure it.
+    const EPS: f64 = 1e-5;
+
+    pub(crate) fn new(width: usize, vb: &VarBuilder) -> Result<Self> {
+        Ok(Self { weight: vb.get(width, "weight")?, bias: vb.get(width, "bias")? })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        match mode {
+            Mode::Serve => candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, Self::EPS as f32),
+            Mode::Train(_) => {
+                let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+                let variance = centred.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
+                centred
+                    .broadcast_div(&(variance + Self::EPS)?.sqrt()?)?
+                    .broadcast_mul(&self.weight)?
+                    .broadcast_add(&self.bias)
+            }
+        }
+    }
+}
+
+/// The activation functions that configurations name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Relu,
+    /// Exact, by the error function.
+    GeluErf,
+    /// The tanh approximation.
+    GeluTanh,
+    /// x · sigmoid(1.702 x)
+    GeluQuick,
+    Silu,
+    Tanh,
+}
+
+impl Activation {
+    pub(crate) fn parse(name: &str) -> std::result::Result<Self, String> {
+        Ok(match name {
+            "relu" => Self::Relu,
+            "gelu" => Self::GeluErf,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Self::GeluTanh,
+            "quick_gelu" => Self::GeluQuick,
+            "silu" | "swish" => Self::Silu,
+            "tanh" => Self::Tanh,
+            other => return Err(format!("activation {other:?} is not known")),
+        })
+    }
+
+    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Relu => x.relu(),
+            Self::GeluErf => x.gelu_erf(),
+            Self::GeluTanh => x.gelu(),
+            Self::GeluQuick => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+            Self::Silu => x.silu(),
+            Self::Tanh => x.tanh(),
+        }
+    }
+}
+
+/// The four projections of an attention, by the names that its checkpoint gives them.
+#[derive(Clone, Debug)]
+pub(crate) struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    heads: usize,
+    scale: f64,
+}
+
+/// Sizes and names of an attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AttentionShape {
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) bias: bool,
+    /// What scores are multiplied by.
+    pub(crate) scale: f64,
+    /// Checkpoint names of query, key, value and output.
+    pub(crate) names: [&'static str; 4],
+}
+
+impl Attention {
+    pub(crate) fn new(shape: AttentionShape, vb: &VarBuilder) -> Result<Self> {
+        let inner = shape.heads * shape.head_dim;
+        let into = |name: &str| Linear::new(shape.width, inner, shape.bias, &vb.pp(name));
+        Ok(Self {
+            q: into(shape.names[0])?,
+            k: into(shape.names[1])?,
+            v: into(shape.names[2])?,
+            o: Linear::new(inner, shape.width, shape.bias, &vb.pp(shape.names[3]))?,
+            heads: shape.heads,
+            scale: shape.scale,
+        })
+    }
+
+    /// Keys and values of `x` `[b, s, width]`: each `[b, heads, s, head_dim]`, contiguous.
+    pub(crate) fn keys_values(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.split(&self.k.forward(x)?)?, self.split(&self.v.forward(x)?)?))
+    }
+
+    /// Queries from `x` `[b, t, width]` over the given memory; `[b, t, width]`.
+    pub(crate) fn forward(&self, x: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
+        let mut q = self.q.forward(x)?; // [b, t, heads·head_dim]
+        if self.scale != 1.0 {
+            q = (q * self.scale)?;
+        }
+        let t = q.dim(1)?;
+        if let Some(sharing) = memory.sharing {
+            q = sharing.spread(&q)?; // [memories, each·t, heads·head_dim]
+        }
+        let scores = self.split(&q)?.matmul(&memory.k.t()?)?; // [b, heads, t, s]
+        let scores = match &memory.bias {
+            Some(bias) => scores.broadcast_add(&bias.to_dtype(scores.dtype())?)?,
+            None => scores,
+        };
+        let weights = mode.drop(mode.softmax(&scores)?, Site::Attention)?;
+        let mixed = weights.matmul(&memory.v)?.transpose(1, 2)?.flatten_from(2)?; // [b, t, heads·head_dim]
+        let mixed = match memory.sharing {
+            Some(sharing) => sharing.collect(&mixed, t)?, // [rows, t, heads·head_dim]
+            None => mixed,
+        };
+        self.o.forward(&mixed)
+    }
+
+    /// `[b, t, heads·head_dim]` to `[b, heads, t, head_dim]`
+    fn split(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, t, inner) = x.dims3()?;
+        x.reshape((b, t, self.heads, inner / self.heads))?.transpose(1, 2)?.contiguous()
+    }
+}
+
+/// What an attention reads: keys and values `[b, heads, s, head_dim]`, and what is added to the scores.
+#[derive(Debug)]
+pub(crate) struct Memory<'a> {
+    pub(crate) k: Tensor,
+    pub(crate) v: Tensor,
+    /// Position bias and mask, broadcast to `[b, heads, t, s]`.
+    pub(crate) bias: Option<Tensor>,
+    /// Where several rows read one memory.
+    pub(crate) sharing: Option<&'a Sharing>,
+}
+
+/// Which rows read which memory, so that beams of a sequence share its keys and values.
+///
+/// Every memory is given equally many query rows, by repeating some where it has fewer readers than others.
+#[derive(Clone, Debug)]
+pub(crate) struct Sharing {
+    memories: usize,
+    each: usize,
+    /// Absent where row r reads memory r / each.
+    order: Option<Order>,
+}
+
+#[derive(Clone, Debug)]
+struct Order {
+    /// `[memories·each]`: the row at each place.
+    row_at: Tensor,
+    /// `[rows]`: the place of each row.
+    place_of: Tensor,
+}
+
+impl Sharing {
+    /// `memory_of[row]`, with every memory below `memories` read at least once.
+    pub(crate) fn new(memory_of: &[usize], memories: usize, device: &Device) -> Result<Self> {
+        let mut readers: Vec<Vec<u32>> = vec![Vec::new(); memories];
+        for (row, memory) in memory_of.iter().enumerate() {
+            readers[*memory].push(row as u32);
+        }
+        let each = readers.iter().map(Vec::len).max().unwrap_or(1);
+        if memory_of.iter().enumerate().all(|(row, memory)| *memory == row / each) && memory_of.len() == memories * each {
+            return Ok(Self { memories, each, order: None });
+        }
+        let mut row_at = Vec::with_capacity(memories * each);
+        let mut place_of = vec![0_u32; memory_of.len()];
+        for rows in &readers {
+            for i in 0..each {
+                if let Some(row) = rows.get(i) {
+                    place_of[*row as usize] = row_at.len() as u32;
+                }
+                row_at.push(rows.get(i).or(rows.first()).copied().unwrap_or(0));
+            }
+        }
+        let order = Order {
+            row_at: Tensor::from_vec(row_at, memories * each, device)?,
+            place_of: Tensor::from_vec(place_of, memory_of.len(), device)?,
+        };
+        Ok(Self { memories, each, order: Some(order) })
+    }
+
+    /// `[rows, t, n]` to `[memories, each·t, n]`
+    fn spread(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, t, n) = x.dims3()?;
+        let x = match &self.order {
+            Some(order) => x.index_select(&order.row_at, 0)?, // [memories·each, t, n]
+            None => x.clone(),
+        };
+        x.reshape((self.memories, self.each * t, n))
+    }
+
+    /// `[memories, each·t, n]` back to `[rows, t, n]`
+    fn collect(&self, x: &Tensor, t: usize) -> Result<Tensor> {
+        let n = x.dim(2)?;
+        let x = x.reshape((self.memories * self.each, t, n))?;
+        match &self.order {
+            Some(order) => x.index_select(&order.place_of, 0),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Rows of `table` `[n, width]` for ids `[b, t]`: `[b, t, width]`.
+pub(crate) fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (b, t) = ids.dims2()?;
+    table.index_select(&ids.flatten_all()?, 0)?.reshape((b, t, table.dim(1)?))
+}
+
+/// Ragged ids as `[sequences, longest]`, filled with `pad`.
+pub(crate) fn padded(ids: &[&[u32]], pad: u32, device: &Device) -> Result<Tensor> {
+    let longest = ids.iter().map(|s| s.len()).max().unwrap_or(0);
+    let mut flat = Vec::with_capacity(ids.len() * longest);
+    for sequence in ids {
+        flat.extend_from_slice(sequence);
+        flat.resize(flat.len() + longest - sequence.len(), pad);
+    }
+    Tensor::from_vec(flat, (ids.len(), longest), device)
+}
+
+/// `[b, 1, 1, longest]`: 0 where there is a token, −∞ where there is padding; nothing if all are equally long.
+pub(crate) fn padding_mask(lengths: &[usize], longest: usize, device: &Device) -> Result<Option<Tensor>> {
+    if lengths.iter().all(|n| *n == longest) {
+        return Ok(None);
+    }
+    let mut mask = vec![0_f32; lengths.len() * longest];
+    for (row, n) in mask.chunks_mut(longest).zip(lengths) {
+        row[*n..].fill(f32::NEG_INFINITY);
+    }
+    Tensor::from_vec(mask, (lengths.len(), 1, 1, longest), device).map(Some)
+}
+
+/// Calls `value(query position, column)` for each of `t` new tokens of each row and each of `columns` columns.
+///
+/// A row's tokens lie in columns 0.., so its column is also its position. Rows of equal age share one plane.
+/// Returns the values as `[planes, t, columns]` and the number of planes: one, or one a row.
+pub(crate) fn over_columns<T>(
+    ages: &[usize],
+    t: usize,
+    columns: usize,
+    mut value: impl FnMut(usize, usize) -> T,
+) -> (Vec<T>, usize) {
+    let same = ages.windows(2).all(|pair| pair[0] == pair[1]);
+    let planes = if same { &ages[..ages.len().min(1)] } else { ages };
+    let mut values = Vec::with_capacity(planes.len() * t * columns);
+    for age in planes {
+        for i in 0..t {
+            values.extend((0..columns).map(|column| value(age + i, column)));
+        }
+    }
+    (values, planes.len())
+}
+
+/// `[rows or 1, 1, t, columns]`: −∞ for columns after a query's own; nothing where no column is.
+pub(crate) fn causal_mask(ages: &[usize], t: usize, columns: usize, device: &Device) -> Result<Option<Tensor>> {
+    if t == 1 && ages.iter().all(|age| age + 1 == columns) {
+        return Ok(None);
+    }
+    let (mask, planes) =
+        over_columns(ages, t, columns, |position, column| if column > position { f32::NEG_INFINITY } else { 0.0 });
+    Tensor::from_vec(mask, (planes, 1, t, columns), device).map(Some)
+}
