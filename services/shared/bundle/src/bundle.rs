@@ -68,13 +68,23 @@ impl Bundle {
 
     fn assemble(dir: &Path, manifest: Manifest, tokenizer: Tokenizer) -> Result<Self, Error> {
         if let Some(limits) = &manifest.slots {
-            let missing = crate::slots::all_slots(limits).into_iter().find(|slot| tokenizer.id(slot).is_none());
+            let missing = crate::slots::all_slots(limits)
+                .into_iter()
+                .find(|slot| tokenizer.id(slot).is_none());
             if let Some(slot) = missing {
                 let reason = format!("bundle.toml declares the slot {slot}, which is not a token");
-                return Err(Error::Tokenizer { path: dir.join("tokenizer.json"), reason });
+                return Err(Error::Tokenizer {
+                    path: dir.join("tokenizer.json"),
+                    reason,
+                });
             }
         }
-        Ok(Self { dir: dir.to_owned(), manifest, tokenizer, vocabulary: Arc::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            tokenizer,
+            vocabulary: Arc::default(),
+        })
     }
 
     /// With a deployment's own attribute names.
@@ -107,7 +117,14 @@ impl Bundle {
 
     /// Refuses a bundle that is made for the other service.
     pub fn expect(self, wanted: Role) -> Result<Self, Error> {
-        if self.manifest.role == wanted { Ok(self) } else { Err(Error::Role { is: self.manifest.role, wanted }) }
+        if self.manifest.role == wanted {
+            Ok(self)
+        } else {
+            Err(Error::Role {
+                is: self.manifest.role,
+                wanted,
+            })
+        }
     }
 
     pub fn decode(&self, ids: &[u32]) -> String {
@@ -122,9 +139,19 @@ impl Bundle {
     /// What a Prism is asked. Knowledge is used where the bundle was made for it, and only what this request supports.
     pub fn prompt_prism(&self, query: &ExplainQuery) -> Result<Prompt, Error> {
         let scene = self.scene(&query.pair, &query.history)?;
-        let gate = Gate::new(&self.vocabulary, &query.pair, &query.history, query.knowledge.as_ref());
-        let knowledge = query.knowledge.as_ref().filter(|_| self.manifest.mode == Mode::Conditioned);
-        let facts: Vec<&Fact> = knowledge.map(|k| k.facts.iter().filter(|fact| gate.supports(fact)).collect()).unwrap_or_default();
+        let gate = Gate::new(
+            &self.vocabulary,
+            &query.pair,
+            &query.history,
+            query.knowledge.as_ref(),
+        );
+        let knowledge = query
+            .knowledge
+            .as_ref()
+            .filter(|_| self.manifest.mode == Mode::Conditioned);
+        let facts: Vec<&Fact> = knowledge
+            .map(|k| k.facts.iter().filter(|fact| gate.supports(fact)).collect())
+            .unwrap_or_default();
         if let Some(limits) = &self.manifest.slots {
             let points = slot_points(&self.vocabulary, &scene, knowledge, &facts);
             return self.fit(scene, gate, |scene, history_items, _| {
@@ -132,9 +159,18 @@ impl Bundle {
                 (prompt.text, prompt.history_shown, Some(prompt.table), Vec::new())
             });
         }
-        let clauses: Vec<String> = facts.iter().map(|fact| refract_truth::text::clean(&fact.text, 300)).collect();
+        let clauses: Vec<String> = facts
+            .iter()
+            .map(|fact| refract_truth::text::clean(&fact.text, 300))
+            .collect();
         self.fit(scene, gate, |scene, history_items, description| {
-            let (text, shown) = plain(&self.manifest.template, scene, &clauses, history_items, description);
+            let (text, shown) = plain(
+                &self.manifest.template,
+                scene,
+                &clauses,
+                history_items,
+                description,
+            );
             (text, shown, None, Vec::new())
         })
     }
@@ -146,7 +182,12 @@ impl Bundle {
         if let Some(limits) = &self.manifest.slots {
             return self.fit(scene, gate, |scene, history_items, _| {
                 let prompt = oracle_slots(scene, limits, history_items);
-                (prompt.text, prompt.history_shown, Some(prompt.table), prompt.candidates)
+                (
+                    prompt.text,
+                    prompt.history_shown,
+                    Some(prompt.table),
+                    prompt.candidates,
+                )
             });
         }
         self.fit(scene, gate, |scene, history_items, description| {
@@ -157,7 +198,11 @@ impl Bundle {
 
     /// The facts in an Oracle's text. Slots: only what repeats a candidate. Plain text: sentences that pass the gate.
     pub fn parse_oracle(&self, prompt: &Prompt, text: &str) -> Parsed {
-        if prompt.slots.is_some() { parse_slots(prompt, text) } else { parse_plain(prompt, text) }
+        if prompt.slots.is_some() {
+            parse_slots(prompt, text)
+        } else {
+            parse_plain(prompt, text)
+        }
     }
 
     fn scene(&self, pair: &Pair, history: &Arc<History>) -> Result<Scene, Error> {
@@ -169,7 +214,12 @@ impl Bundle {
 
     /// Makes the longest prompt that fits: whole history items go, oldest first, then the item's description; the item and the
     /// instruction never.
-    fn fit(&self, scene: Scene, gate: Gate, make: impl Fn(&Scene, usize, usize) -> Made) -> Result<Prompt, Error> {
+    fn fit(
+        &self,
+        scene: Scene,
+        gate: Gate,
+        make: impl Fn(&Scene, usize, usize) -> Made,
+    ) -> Result<Prompt, Error> {
         let nameable = scene.named().len();
         let tokens_max = self.manifest.limits.prompt_tokens_max;
         let mut items = nameable.min(self.manifest.limits.history_items_max);
@@ -178,7 +228,11 @@ impl Bundle {
             let (text, shown, table, candidates) = make(&scene, items, description);
             let ids = self.tokenizer.encode(&text);
             if ids.len() <= tokens_max {
-                let oldest = if candidates.is_empty() { nameable.saturating_sub(shown) } else { nameable.saturating_sub(items) };
+                let oldest = if candidates.is_empty() {
+                    nameable.saturating_sub(shown)
+                } else {
+                    nameable.saturating_sub(items)
+                };
                 return Ok(Prompt {
                     ids,
                     text,
@@ -194,7 +248,10 @@ impl Bundle {
             } else if description > 0 {
                 description /= 2;
             } else {
-                return Err(Error::PromptTooLong { tokens: ids.len(), tokens_max });
+                return Err(Error::PromptTooLong {
+                    tokens: ids.len(),
+                    tokens_max,
+                });
             }
         }
     }
@@ -204,10 +261,18 @@ impl Bundle {
 type Made = (String, usize, Option<SlotTable>, Vec<(String, Relation)>);
 
 /// What a slot Prism is told: `None` when there is no knowledge that slots can carry, and it must look for itself.
-fn slot_points(vocabulary: &Vocabulary, scene: &Scene, knowledge: Option<&Knowledge>, facts: &[&Fact]) -> Option<Vec<Point>> {
+fn slot_points(
+    vocabulary: &Vocabulary,
+    scene: &Scene,
+    knowledge: Option<&Knowledge>,
+    facts: &[&Fact],
+) -> Option<Vec<Point>> {
     knowledge?;
-    let points: Vec<Point> =
-        facts.iter().filter_map(|fact| point_of_fact(vocabulary, fact, &scene.pair.item, &scene.history)).take(FACTS_MAX).collect();
+    let points: Vec<Point> = facts
+        .iter()
+        .filter_map(|fact| point_of_fact(vocabulary, fact, &scene.pair.item, &scene.history))
+        .take(FACTS_MAX)
+        .collect();
     let honest_nothing = facts.iter().any(|fact| fact.kind == FactKind::Unrelated);
     (!points.is_empty() || honest_nothing).then_some(points)
 }
@@ -219,11 +284,21 @@ fn parse_slots(prompt: &Prompt, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     let mut points: Vec<Point> = Vec::new();
     for statement in text.split(';') {
-        let words = statement.split_whitespace().collect::<Vec<_>>().join(" ").replace("> <", "> <");
-        if words.is_empty() || (words == "none" && prompt.candidates.iter().all(|(_, relation)| !relation.is_link())) {
+        let words = statement
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .replace("> <", "> <");
+        if words.is_empty()
+            || (words == "none" && prompt.candidates.iter().all(|(_, relation)| !relation.is_link()))
+        {
             continue;
         }
-        match prompt.candidates.iter().find(|(candidate, _)| *candidate == words) {
+        match prompt
+            .candidates
+            .iter()
+            .find(|(candidate, _)| *candidate == words)
+        {
             Some((_, relation)) => {
                 let point = point_of(relation);
                 if !points.contains(&point) && parsed.facts.len() < FACTS_MAX {
@@ -245,7 +320,11 @@ fn parse_slots(prompt: &Prompt, text: &str) -> Parsed {
         parsed.facts.extend(unrelated(&scene.pair, &matter, &surface));
     }
     let sentences = phrase::compose(&matter, &points, 0, &surface);
-    parsed.text = sentences.iter().map(|parts| render(parts).text).collect::<Vec<_>>().join(" ");
+    parsed.text = sentences
+        .iter()
+        .map(|parts| render(parts).text)
+        .collect::<Vec<_>>()
+        .join(" ");
     parsed
 }
 
@@ -266,7 +345,11 @@ fn parse_plain(prompt: &Prompt, text: &str) -> Parsed {
                     }
                 }
                 let clause = sentence.trim_end_matches('.').to_owned();
-                parsed.facts.push(Fact { kind: FactKind::Statement, text: clause, evidence });
+                parsed.facts.push(Fact {
+                    kind: FactKind::Statement,
+                    text: clause,
+                    evidence,
+                });
                 kept.push(sentence);
             }
             Ok(_) => {}

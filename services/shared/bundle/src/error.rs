@@ -15,7 +15,11 @@ pub enum Error {
     Missing { path: PathBuf },
 
     #[error("{} is not the file that the bundle was made with: its SHA-256 is {found}, bundle.toml says {expected}", path.display())]
-    Checksum { path: PathBuf, expected: String, found: String },
+    Checksum {
+        path: PathBuf,
+        expected: String,
+        found: String,
+    },
 
     #[error("{}: not a usable tokenizer: {reason}", path.display())]
     Tokenizer { path: PathBuf, reason: String },
@@ -29,5 +33,8 @@ pub enum Error {
     Title,
 
     #[error("this is a bundle for {is}, where {wanted} is needed")]
-    Role { is: crate::manifest::Role, wanted: crate::manifest::Role },
+    Role {
+        is: crate::manifest::Role,
+        wanted: crate::manifest::Role,
+    },
 }

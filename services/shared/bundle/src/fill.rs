@@ -71,9 +71,15 @@ impl Filler {
         }
         let last = if self.slots.is_some() {
             let rest = std::mem::take(&mut self.pending);
-            if rest.trim().is_empty() { None } else { self.fill(&rest) }
+            if rest.trim().is_empty() {
+                None
+            } else {
+                self.fill(&rest)
+            }
         } else {
-            self.plain.finish().and_then(|sentence| self.judge(&sentence, None))
+            self.plain
+                .finish()
+                .and_then(|sentence| self.judge(&sentence, None))
         };
         last.into_iter().collect()
     }

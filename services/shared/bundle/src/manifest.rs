@@ -137,7 +137,11 @@ impl Template {
     }
 
     pub fn slots(name: &str) -> Self {
-        Self { name: name.to_owned(), kind: TemplateKind::Slots, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            kind: TemplateKind::Slots,
+            ..Self::default()
+        }
     }
 }
 
@@ -154,7 +158,13 @@ pub struct SlotLimits {
 
 impl Default for SlotLimits {
     fn default() -> Self {
-        Self { history_max: 10, names_max: 10, genres_max: 6, spans_max: 8, labels_max: 4 }
+        Self {
+            history_max: 10,
+            names_max: 10,
+            genres_max: 6,
+            spans_max: 8,
+            labels_max: 4,
+        }
     }
 }
 
@@ -188,7 +198,11 @@ impl Default for Decode {
 impl Decode {
     /// For slot models: short, one beam.
     pub fn greedy(max_new_tokens: usize) -> Self {
-        Self { num_beams: 1, max_new_tokens, ..Self::default() }
+        Self {
+            num_beams: 1,
+            max_new_tokens,
+            ..Self::default()
+        }
     }
 }
 
@@ -205,7 +219,10 @@ pub struct Limits {
 impl Default for Limits {
     /// 768 tokens and ten items, as published.
     fn default() -> Self {
-        Self { prompt_tokens_max: 768, history_items_max: 10 }
+        Self {
+            prompt_tokens_max: 768,
+            history_items_max: 10,
+        }
     }
 }
 
@@ -263,7 +280,10 @@ impl Manifest {
             template,
             slots: Some(SlotLimits::default()),
             decode: Decode::greedy(64),
-            limits: Limits { prompt_tokens_max: 256, ..Limits::default() },
+            limits: Limits {
+                prompt_tokens_max: 256,
+                ..Limits::default()
+            },
             provenance,
             files: BTreeMap::new(),
         }
@@ -274,11 +294,18 @@ impl Manifest {
         let path = dir.join(MANIFEST_FILE);
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::Io { path: path.clone(), source },
+            _ => Error::Io {
+                path: path.clone(),
+                source,
+            },
         })?;
-        let manifest: Self = toml::from_str(&text)
-            .map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string().trim_end().to_owned() })?;
-        manifest.check().map_err(|reason| Error::Manifest { path, reason })?;
+        let manifest: Self = toml::from_str(&text).map_err(|error| Error::Manifest {
+            path: path.clone(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        manifest
+            .check()
+            .map_err(|reason| Error::Manifest { path, reason })?;
         Ok(manifest)
     }
 
@@ -304,14 +331,22 @@ impl Manifest {
         }
         let penalties = self.decode.length_penalty.is_finite() && self.decode.repetition_penalty.is_finite();
         if !penalties || self.decode.repetition_penalty <= 0.0 {
-            return Err("decode.length_penalty and decode.repetition_penalty are finite, the latter above 0".to_owned());
+            return Err(
+                "decode.length_penalty and decode.repetition_penalty are finite, the latter above 0"
+                    .to_owned(),
+            );
         }
-        if self.slots.is_some_and(|slots| self.limits.history_items_max > slots.history_max) {
+        if self
+            .slots
+            .is_some_and(|slots| self.limits.history_items_max > slots.history_max)
+        {
             return Err("limits.history_items_max is above slots.history_max".to_owned());
         }
         for (name, sum) in &self.files {
             if name.contains(['/', '\\']) || name == ".." || name == MANIFEST_FILE {
-                return Err(format!("files: {name} is not the plain name of another file of the bundle"));
+                return Err(format!(
+                    "files: {name} is not the plain name of another file of the bundle"
+                ));
             }
             if sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(format!("files: the sum of {name} is not a SHA-256 in hex"));
@@ -329,19 +364,40 @@ impl Manifest {
             }
             let found = sha256(&path)?;
             if !found.eq_ignore_ascii_case(expected) {
-                return Err(Error::Checksum { path, expected: expected.clone(), found });
+                return Err(Error::Checksum {
+                    path,
+                    expected: expected.clone(),
+                    found,
+                });
             }
         }
         let path = dir.join(MANIFEST_FILE);
         let loaded = |name: &String| {
-            is_weights(name) || matches!(name.as_str(), "config.json" | "generation_config.json" | "tokenizer.json" | "model.safetensors.index.json")
+            is_weights(name)
+                || matches!(
+                    name.as_str(),
+                    "config.json"
+                        | "generation_config.json"
+                        | "tokenizer.json"
+                        | "model.safetensors.index.json"
+                )
         };
-        if let Some(name) = names(dir)?.iter().filter(|name| loaded(name)).find(|name| !self.files.contains_key(*name)) {
-            let reason = format!("files: {name} is in the directory and not listed; write the bundle again, or remove the file");
+        if let Some(name) = names(dir)?
+            .iter()
+            .filter(|name| loaded(name))
+            .find(|name| !self.files.contains_key(*name))
+        {
+            let reason = format!(
+                "files: {name} is in the directory and not listed; write the bundle again, or remove the file"
+            );
             return Err(Error::Manifest { path, reason });
         }
         if !self.revision.is_empty() && self.revision != revision_of(&self.files) {
-            let reason = format!("revision is {}, the weights make it {}", self.revision, revision_of(&self.files));
+            let reason = format!(
+                "revision is {}, the weights make it {}",
+                self.revision,
+                revision_of(&self.files)
+            );
             return Err(Error::Manifest { path, reason });
         }
         Ok(())
@@ -356,8 +412,14 @@ impl Manifest {
         }
         self.revision = revision_of(&self.files);
         let path = dir.join(MANIFEST_FILE);
-        self.check().map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
-        let text = toml::to_string(&self).map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string() })?;
+        self.check().map_err(|reason| Error::Manifest {
+            path: path.clone(),
+            reason,
+        })?;
+        let text = toml::to_string(&self).map_err(|error| Error::Manifest {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         std::fs::write(&path, text).map_err(|source| Error::Io { path, source })?;
         Ok(self)
     }
@@ -368,15 +430,34 @@ impl Manifest {
         let path = dir.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::Io { path: path.clone(), source },
+            _ => Error::Io {
+                path: path.clone(),
+                source,
+            },
         })?;
-        let config: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| Error::Manifest { path: path.clone(), reason: error.to_string() })?;
-        let kind = config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_str(&text).map_err(|error| Error::Manifest {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let kind = config
+            .get("model_type")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default();
         let (role, mode, template, decode) = match kind {
-            "bart" => (Role::Prism, Mode::Alone, Template { attributes: false, ..Template::default() }, Decode::default()),
+            "bart" => (
+                Role::Prism,
+                Mode::Alone,
+                Template {
+                    attributes: false,
+                    ..Template::default()
+                },
+                Decode::default(),
+            ),
             "t5" | "mt5" => {
-                let decode = Decode { no_repeat_ngram_size: 2, ..Decode::greedy(150) };
+                let decode = Decode {
+                    no_repeat_ngram_size: 2,
+                    ..Decode::greedy(150)
+                };
                 (Role::Oracle, Mode::Conditioned, Template::plain_oracle(), decode)
             }
             other => {
@@ -385,10 +466,20 @@ impl Manifest {
             }
         };
         // BART's learned positions end its prompt; T5 was asked with at most 512 tokens.
-        let positions = config.get("max_position_embeddings").and_then(serde_json::Value::as_u64);
-        let positions = positions.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        let prompt_tokens_max = if role == Role::Oracle { 512 } else { Limits::default().prompt_tokens_max.min(positions) };
-        let name = dir.file_name().map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
+        let positions = config
+            .get("max_position_embeddings")
+            .and_then(serde_json::Value::as_u64);
+        let positions = positions
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(usize::MAX);
+        let prompt_tokens_max = if role == Role::Oracle {
+            512
+        } else {
+            Limits::default().prompt_tokens_max.min(positions)
+        };
+        let name = dir
+            .file_name()
+            .map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
         Ok(Self {
             name,
             role,
@@ -397,8 +488,14 @@ impl Manifest {
             template,
             slots: None,
             decode,
-            limits: Limits { prompt_tokens_max, ..Limits::default() },
-            provenance: Provenance { recipe: "a plain Hugging Face directory".to_owned(), ..Provenance::default() },
+            limits: Limits {
+                prompt_tokens_max,
+                ..Limits::default()
+            },
+            provenance: Provenance {
+                recipe: "a plain Hugging Face directory".to_owned(),
+                ..Provenance::default()
+            },
             files: BTreeMap::new(),
         })
     }
@@ -411,7 +508,10 @@ impl Manifest {
 
 /// The flat files of a directory, but for the manifest and hidden ones, in order.
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
-    let io = |source| Error::Io { path: dir.to_owned(), source };
+    let io = |source| Error::Io {
+        path: dir.to_owned(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -447,7 +547,10 @@ fn sampled_revision(dir: &Path) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for name in names(dir)?.into_iter().filter(|name| is_weights(name)) {
         let path = dir.join(&name);
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
         let mut file = File::open(&path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         hash.update(name.as_bytes());
@@ -455,7 +558,10 @@ fn sampled_revision(dir: &Path) -> Result<String, Error> {
         for start in [0, length.saturating_sub(SAMPLE_BYTES)] {
             file.seek(SeekFrom::Start(start)).map_err(io)?;
             let mut sample = Vec::new();
-            (&mut file).take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
+            (&mut file)
+                .take(SAMPLE_BYTES)
+                .read_to_end(&mut sample)
+                .map_err(io)?;
             hash.update(&sample);
         }
     }
@@ -464,7 +570,10 @@ fn sampled_revision(dir: &Path) -> Result<String, Error> {
 
 /// SHA-256 of a file in hex, a block at a time.
 fn sha256(path: &Path) -> Result<String, Error> {
-    let io = |source| Error::Io { path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(io)?;
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 16];

@@ -18,7 +18,13 @@ pub fn style_word(style: u32) -> String {
 
 /// Every slot that a tokenizer with these limits holds.
 pub fn all_slots(limits: &SlotLimits) -> Vec<String> {
-    let mut slots = vec!["<item>".to_owned(), "<plot>".to_owned(), "<thing>".to_owned(), "<things>".to_owned(), "<tried>".to_owned()];
+    let mut slots = vec![
+        "<item>".to_owned(),
+        "<plot>".to_owned(),
+        "<thing>".to_owned(),
+        "<things>".to_owned(),
+        "<tried>".to_owned(),
+    ];
     for (letter, max) in [
         ('h', limits.history_max),
         ('p', limits.names_max),
@@ -73,17 +79,33 @@ struct Entry {
 impl SlotTable {
     /// A table with the item and the words that depend on what kind of thing it is.
     pub fn new(limits: SlotLimits, vocabulary: Arc<Vocabulary>, item: &Item, thing: Thing) -> Self {
-        let mut table = Self { entries: Vec::new(), limits, vocabulary };
+        let mut table = Self {
+            entries: Vec::new(),
+            limits,
+            vocabulary,
+        };
         let title = refract_truth::text::clean(&item.title, refract_truth::text::TITLE_CHARS_MAX);
         table.insert("<item>".to_owned(), Target::Item, title);
         table.insert("<thing>".to_owned(), Target::Noun(thing), thing.noun().to_owned());
-        table.insert("<things>".to_owned(), Target::Nouns(thing), thing.nouns().to_owned());
-        table.insert("<tried>".to_owned(), Target::Tried(thing), thing.tried().to_owned());
+        table.insert(
+            "<things>".to_owned(),
+            Target::Nouns(thing),
+            thing.nouns().to_owned(),
+        );
+        table.insert(
+            "<tried>".to_owned(),
+            Target::Tried(thing),
+            thing.tried().to_owned(),
+        );
         table
     }
 
     fn insert(&mut self, slot: String, target: Target, surface: String) {
-        self.entries.push(Entry { slot, target, surface });
+        self.entries.push(Entry {
+            slot,
+            target,
+            surface,
+        });
     }
 
     /// The slot of a target, given at first sight; `None` when its kind has no slot left.
@@ -105,7 +127,14 @@ impl SlotTable {
             }
             Target::Item | Target::Noun(_) | Target::Nouns(_) | Target::Tried(_) => return None,
         };
-        let used = self.entries.iter().filter(|e| e.slot.starts_with(&format!("<{letter}")) && e.slot[2..].starts_with(|c: char| c.is_ascii_digit())).count();
+        let used = self
+            .entries
+            .iter()
+            .filter(|e| {
+                e.slot.starts_with(&format!("<{letter}"))
+                    && e.slot[2..].starts_with(|c: char| c.is_ascii_digit())
+            })
+            .count();
         if used >= max {
             return None;
         }
@@ -116,12 +145,24 @@ impl SlotTable {
 
     /// The slot that a target has already.
     pub fn find(&self, target: &Target) -> Option<String> {
-        self.entries.iter().find(|entry| self.same(&entry.target, target)).map(|entry| entry.slot.clone())
+        self.entries
+            .iter()
+            .find(|entry| self.same(&entry.target, target))
+            .map(|entry| entry.slot.clone())
     }
 
     fn same(&self, a: &Target, b: &Target) -> bool {
         match (a, b) {
-            (Target::Value { attribute: a, value: v }, Target::Value { attribute: b, value: w }) => {
+            (
+                Target::Value {
+                    attribute: a,
+                    value: v,
+                },
+                Target::Value {
+                    attribute: b,
+                    value: w,
+                },
+            ) => {
                 let class = |name: &str| match self.vocabulary.role(name) {
                     role if role.is_name() => 0,
                     Role::Genre => 1,
@@ -139,7 +180,10 @@ impl SlotTable {
 
     /// What a slot stands for.
     pub fn part(&self, slot: &str) -> Option<Part> {
-        self.entries.iter().find(|e| e.slot == slot).map(|e| Part::Mention(e.target.clone(), e.surface.clone()))
+        self.entries
+            .iter()
+            .find(|e| e.slot == slot)
+            .map(|e| Part::Mention(e.target.clone(), e.surface.clone()))
     }
 
     /// History items with a slot, in the order of their slots.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use refract_domain::{History, Interaction, Item, ItemId, Pair, Signal};
-use refract_truth::text::{DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX, clean, sayable};
 use refract_truth::phrase::{self, Matter};
+use refract_truth::text::{DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX, clean, sayable};
 use refract_truth::{Point, PointKind, Relation, Role, Target, Thing, Vocabulary};
 
 use crate::facts::{form_word, needs_label, point_of, role_word, words_of};
@@ -47,10 +47,20 @@ impl Scene {
             }
         }
         let thing = match vocabulary.thing(&pair.item) {
-            Thing::Title => named.iter().map(|i| vocabulary.thing(&i.item)).find(|t| *t != Thing::Title).unwrap_or(Thing::Title),
+            Thing::Title => named
+                .iter()
+                .map(|i| vocabulary.thing(&i.item))
+                .find(|t| *t != Thing::Title)
+                .unwrap_or(Thing::Title),
             thing => thing,
         };
-        Self { pair: pair.clone(), history: Arc::clone(history), vocabulary: Arc::clone(vocabulary), thing, named }
+        Self {
+            pair: pair.clone(),
+            history: Arc::clone(history),
+            vocabulary: Arc::clone(vocabulary),
+            thing,
+            named,
+        }
     }
 
     /// Newest first.
@@ -59,7 +69,12 @@ impl Scene {
     }
 
     pub fn matter(&self) -> Matter<'_> {
-        Matter { item: &self.pair.item, thing: self.thing, has_history: !self.history.is_empty(), vocabulary: &self.vocabulary }
+        Matter {
+            item: &self.pair.item,
+            thing: self.thing,
+            has_history: !self.history.is_empty(),
+            vocabulary: &self.vocabulary,
+        }
     }
 
     /// The words that stand for a target.
@@ -69,12 +84,23 @@ impl Scene {
     }
 
     pub fn relations(&self) -> Vec<Relation> {
-        refract_truth::relations_within(&self.vocabulary, &refract_truth::Limits { history_items_max: 2, ..Default::default() }, &self.pair, &self.history)
+        refract_truth::relations_within(
+            &self.vocabulary,
+            &refract_truth::Limits {
+                history_items_max: 2,
+                ..Default::default()
+            },
+            &self.pair,
+            &self.history,
+        )
     }
 
     /// `count` history items, those that `wanted` names first, newest first.
     fn shown(&self, count: usize, wanted: &[ItemId]) -> Vec<&Interaction> {
-        let mut chosen: Vec<usize> = (0..self.named.len()).filter(|n| wanted.contains(&self.named[*n].item.id)).take(count).collect();
+        let mut chosen: Vec<usize> = (0..self.named.len())
+            .filter(|n| wanted.contains(&self.named[*n].item.id))
+            .take(count)
+            .collect();
         for n in 0..self.named.len() {
             if chosen.len() >= count {
                 break;
@@ -99,10 +125,25 @@ pub struct SlotPrompt {
 }
 
 /// The prompt of a slot Prism: style, item, history, and the facts (`Some`) or the word `alone` (`None`).
-pub fn prism_slots(scene: &Scene, points: Option<&[Point]>, style: u32, limits: &SlotLimits, history_items: usize) -> SlotPrompt {
-    let mut table = SlotTable::new(*limits, Arc::clone(&scene.vocabulary), &scene.pair.item, scene.thing);
+pub fn prism_slots(
+    scene: &Scene,
+    points: Option<&[Point]>,
+    style: u32,
+    limits: &SlotLimits,
+    history_items: usize,
+) -> SlotPrompt {
+    let mut table = SlotTable::new(
+        *limits,
+        Arc::clone(&scene.vocabulary),
+        &scene.pair.item,
+        scene.thing,
+    );
     let surface = |target: &Target| scene.surface(target);
-    let wanted: Vec<ItemId> = points.unwrap_or_default().iter().flat_map(|p| p.history.iter().cloned()).collect();
+    let wanted: Vec<ItemId> = points
+        .unwrap_or_default()
+        .iter()
+        .flat_map(|p| p.history.iter().cloned())
+        .collect();
     let shown = scene.shown(history_items.min(limits.history_max), &wanted);
     for interaction in &shown {
         let target = Target::History(interaction.item.id.clone());
@@ -122,7 +163,11 @@ pub fn prism_slots(scene: &Scene, points: Option<&[Point]>, style: u32, limits: 
     if let Some(premise) = premise.as_ref().filter(|_| points.is_none()) {
         let target = Target::Plot(premise.clone());
         table.slot(&target, &surface(&target));
-        words.extend(["premise".to_owned(), form_word(premise.form).to_owned(), "<plot>".to_owned()]);
+        words.extend([
+            "premise".to_owned(),
+            form_word(premise.form).to_owned(),
+            "<plot>".to_owned(),
+        ]);
     }
     words.push("history".to_owned());
     if shown.is_empty() {
@@ -140,9 +185,20 @@ pub fn prism_slots(scene: &Scene, points: Option<&[Point]>, style: u32, limits: 
         }
         // Without facts the prompt shows what each history item has in common with the item, so that a link can be found.
         for (place, (role, attribute, value)) in spoken.iter().enumerate() {
-            let value = if *role == Role::Year { refract_truth::relations::decade(value).unwrap_or_default() } else { value.clone() };
+            let value = if *role == Role::Year {
+                refract_truth::relations::decade(value).unwrap_or_default()
+            } else {
+                value.clone()
+            };
             let held = *role != Role::Year
-                && !refract_truth::relations::holdings(&scene.vocabulary, &interaction.item, *role, attribute, &value).is_empty();
+                && !refract_truth::relations::holdings(
+                    &scene.vocabulary,
+                    &interaction.item,
+                    *role,
+                    attribute,
+                    &value,
+                )
+                .is_empty();
             if held && let Some(said) = said_words(&mut table, *role, attribute, &value, &surface) {
                 words.extend(said);
                 seen_links.push((place, interaction.item.id.clone(), liked));
@@ -163,7 +219,11 @@ pub fn prism_slots(scene: &Scene, points: Option<&[Point]>, style: u32, limits: 
                     kept.push(point.clone());
                 }
             }
-            words.push(if said.is_empty() { "none".to_owned() } else { said.join(" ; ") });
+            words.push(if said.is_empty() {
+                "none".to_owned()
+            } else {
+                said.join(" ; ")
+            });
         }
         None => {
             words.push("alone".to_owned());
@@ -171,23 +231,56 @@ pub fn prism_slots(scene: &Scene, points: Option<&[Point]>, style: u32, limits: 
             let best = seen_links.iter().min_by_key(|(place, _, liked)| (!liked, *place));
             if let Some((place, _, liked)) = best {
                 let (role, attribute, value) = &spoken[*place];
-                let history = seen_links.iter().filter(|(p, _, l)| p == place && l == liked).map(|(_, id, _)| id.clone()).take(2).collect();
-                let kind = PointKind::Shared { role: *role, attribute: (*attribute).to_owned(), value: value.clone() };
-                kept.push(Point { kind, history, liked: *liked });
+                let history = seen_links
+                    .iter()
+                    .filter(|(p, _, l)| p == place && l == liked)
+                    .map(|(_, id, _)| id.clone())
+                    .take(2)
+                    .collect();
+                let kind = PointKind::Shared {
+                    role: *role,
+                    attribute: (*attribute).to_owned(),
+                    value: value.clone(),
+                };
+                kept.push(Point {
+                    kind,
+                    history,
+                    liked: *liked,
+                });
             }
-            kept.extend(premise.map(|p| Point { kind: PointKind::Premise(p), history: Vec::new(), liked: true }));
+            kept.extend(premise.map(|p| Point {
+                kind: PointKind::Premise(p),
+                history: Vec::new(),
+                liked: true,
+            }));
         }
     }
-    SlotPrompt { text: words.join(" "), table, points: kept, history_shown: shown.len() }
+    SlotPrompt {
+        text: words.join(" "),
+        table,
+        points: kept,
+        history_shown: shown.len(),
+    }
 }
 
-fn said_words(table: &mut SlotTable, role: Role, attribute: &str, value: &str, surface: &dyn Fn(&Target) -> String) -> Option<Vec<String>> {
+fn said_words(
+    table: &mut SlotTable,
+    role: Role,
+    attribute: &str,
+    value: &str,
+    surface: &dyn Fn(&Target) -> String,
+) -> Option<Vec<String>> {
     let mut words = vec![role_word(role).to_owned()];
     if needs_label(role) {
-        let label = Target::Label { attribute: attribute.to_owned() };
+        let label = Target::Label {
+            attribute: attribute.to_owned(),
+        };
         words.push(table.slot(&label, &surface(&label))?);
     }
-    let target = Target::Value { attribute: attribute.to_owned(), value: value.to_owned() };
+    let target = Target::Value {
+        attribute: attribute.to_owned(),
+        value: value.to_owned(),
+    };
     words.push(table.slot(&target, &surface(&target))?);
     Some(words)
 }
@@ -205,12 +298,20 @@ fn item_attributes(scene: &Scene) -> Vec<(Role, &str, String)> {
             Role::Year => 1,
             _ => OTHERS_MAX,
         };
-        let mut usable: Vec<String> = values.iter().filter_map(|value| sayable(value, VALUE_CHARS_MAX)).collect();
+        let mut usable: Vec<String> = values
+            .iter()
+            .filter_map(|value| sayable(value, VALUE_CHARS_MAX))
+            .collect();
         usable.retain(|value| role != Role::Year || refract_truth::relations::decade(value).is_some());
         if role == Role::Genre {
             usable.sort_by(|a, b| vocabulary.genre_rarity(b).total_cmp(&vocabulary.genre_rarity(a)));
         }
-        found.extend(usable.into_iter().take(max).map(|value| (role, attribute.as_str(), value)));
+        found.extend(
+            usable
+                .into_iter()
+                .take(max)
+                .map(|value| (role, attribute.as_str(), value)),
+        );
     }
     found.sort_by_key(|(role, ..)| rank(*role));
     found
@@ -218,8 +319,17 @@ fn item_attributes(scene: &Scene) -> Vec<(Role, &str, String)> {
 
 fn rank(role: Role) -> usize {
     const ORDER: [Role; 11] = [
-        Role::Series, Role::Director, Role::Author, Role::Artist, Role::Source, Role::Cast, Role::Maker, Role::Genre, Role::Place,
-        Role::Other, Role::Year,
+        Role::Series,
+        Role::Director,
+        Role::Author,
+        Role::Artist,
+        Role::Source,
+        Role::Cast,
+        Role::Maker,
+        Role::Genre,
+        Role::Place,
+        Role::Other,
+        Role::Year,
     ];
     ORDER.iter().position(|r| *r == role).unwrap_or(ORDER.len())
 }
@@ -236,7 +346,12 @@ pub struct OraclePrompt {
 
 /// The prompt of a slot Oracle: candidate relations with their weight class, shuffled by a digest of the request.
 pub fn oracle_slots(scene: &Scene, limits: &SlotLimits, history_items: usize) -> OraclePrompt {
-    let mut table = SlotTable::new(*limits, Arc::clone(&scene.vocabulary), &scene.pair.item, scene.thing);
+    let mut table = SlotTable::new(
+        *limits,
+        Arc::clone(&scene.vocabulary),
+        &scene.pair.item,
+        scene.thing,
+    );
     let surface = |target: &Target| scene.surface(target);
     let mut relations = scene.relations();
     let seed = digest(scene);
@@ -247,7 +362,11 @@ pub fn oracle_slots(scene: &Scene, limits: &SlotLimits, history_items: usize) ->
     for relation in relations {
         let point = point_of(&relation);
         let fits = {
-            let new = point.history.iter().filter(|id| table.find(&Target::History((*id).clone())).is_none()).count();
+            let new = point
+                .history
+                .iter()
+                .filter(|id| table.find(&Target::History((*id).clone())).is_none())
+                .count();
             table.history().count() + new <= budget
         };
         if !fits {
@@ -262,9 +381,18 @@ pub fn oracle_slots(scene: &Scene, limits: &SlotLimits, history_items: usize) ->
             candidates.push((words, relation));
         }
     }
-    let list = if listed.is_empty() { "none".to_owned() } else { listed.join(" ; ") };
+    let list = if listed.is_empty() {
+        "none".to_owned()
+    } else {
+        listed.join(" ; ")
+    };
     let history_shown = table.history().count();
-    OraclePrompt { text: format!("weigh <item> facts {list}"), table, candidates, history_shown }
+    OraclePrompt {
+        text: format!("weigh <item> facts {list}"),
+        table,
+        candidates,
+        history_shown,
+    }
 }
 
 /// Five classes of weight, as a word.
@@ -282,22 +410,41 @@ fn digest(scene: &Scene) -> u64 {
 }
 
 fn mix(seed: u64, text: &str) -> u64 {
-    let hash = text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(seed, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     // The last byte alone must not decide the order.
     (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (hash >> 32)
 }
 
 /// A plain prompt with `history_items` of the history and `description_chars` of the description.
-pub(crate) fn plain(template: &Template, scene: &Scene, facts: &[String], history_items: usize, description_chars: usize) -> (String, usize) {
+pub(crate) fn plain(
+    template: &Template,
+    scene: &Scene,
+    facts: &[String],
+    history_items: usize,
+    description_chars: usize,
+) -> (String, usize) {
     let shown = scene.shown(history_items, &[]);
-    let history: Vec<String> = shown.iter().map(|i| described(template, scene, &i.item, 0)).collect();
-    let history = if history.is_empty() { "none".to_owned() } else { history.join("; ") };
+    let history: Vec<String> = shown
+        .iter()
+        .map(|i| described(template, scene, &i.item, 0))
+        .collect();
+    let history = if history.is_empty() {
+        "none".to_owned()
+    } else {
+        history.join("; ")
+    };
     let mut lines = Vec::new();
     if !template.instruction.is_empty() {
         lines.push(template.instruction.clone());
     }
     lines.push(format!("{} {history}", template.history_label));
-    lines.push(format!("{} {}", template.item_label, described(template, scene, &scene.pair.item, description_chars)));
+    lines.push(format!(
+        "{} {}",
+        template.item_label,
+        described(template, scene, &scene.pair.item, description_chars)
+    ));
     if !facts.is_empty() {
         lines.push(format!("{} {}.", template.facts_label, facts.join(". ")));
     }
@@ -309,21 +456,40 @@ pub(crate) fn plain(template: &Template, scene: &Scene, facts: &[String], histor
 fn described(template: &Template, scene: &Scene, item: &Item, description_chars: usize) -> String {
     let title = clean(&item.title, TITLE_CHARS_MAX);
     let mut notes = Vec::new();
-    let year = item.attributes.iter().find(|(name, _)| scene.vocabulary.role(name) == Role::Year).and_then(|(_, values)| values.first());
+    let year = item
+        .attributes
+        .iter()
+        .find(|(name, _)| scene.vocabulary.role(name) == Role::Year)
+        .and_then(|(_, values)| values.first());
     notes.extend(year.map(|year| clean(year, VALUE_CHARS_MAX)));
     if template.attributes {
         for (name, values) in &item.attributes {
             let role = scene.vocabulary.role(name);
-            let values: Vec<String> = values.iter().take(CAST_MAX).filter_map(|value| sayable(value, VALUE_CHARS_MAX)).collect();
+            let values: Vec<String> = values
+                .iter()
+                .take(CAST_MAX)
+                .filter_map(|value| sayable(value, VALUE_CHARS_MAX))
+                .collect();
             if !matches!(role, Role::Hidden | Role::Year) && !values.is_empty() {
-                notes.push(format!("{}: {}", refract_truth::vocabulary::label(name), values.join(", ")));
+                notes.push(format!(
+                    "{}: {}",
+                    refract_truth::vocabulary::label(name),
+                    values.join(", ")
+                ));
             }
         }
     }
-    let mut text = if notes.is_empty() { title } else { format!("{title} ({})", notes.join("; ")) };
+    let mut text = if notes.is_empty() {
+        title
+    } else {
+        format!("{title} ({})", notes.join("; "))
+    };
     if description_chars > 0 && !item.description.is_empty() {
         text.push_str(". ");
-        text.push_str(&clean(&item.description, description_chars.min(DESCRIPTION_CHARS_MAX)));
+        text.push_str(&clean(
+            &item.description,
+            description_chars.min(DESCRIPTION_CHARS_MAX),
+        ));
     }
     text
 }

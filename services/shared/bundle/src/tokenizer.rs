@@ -23,17 +23,27 @@ pub struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("ids", &self.vocab_size()).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("ids", &self.vocab_size())
+            .finish_non_exhaustive()
     }
 }
 
 impl Tokenizer {
     pub fn read(path: &Path) -> Result<Self, Error> {
         if !path.is_file() {
-            return Err(Error::Missing { path: path.to_owned() });
+            return Err(Error::Missing {
+                path: path.to_owned(),
+            });
         }
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Self::of_json(&bytes).map_err(|reason| Error::Tokenizer { path: path.to_owned(), reason })
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::of_json(&bytes).map_err(|reason| Error::Tokenizer {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     fn of_json(bytes: &[u8]) -> Result<Self, String> {
@@ -41,18 +51,31 @@ impl Tokenizer {
         // Bounds are ours: a file's own truncation or padding would cut or fill prompts behind our back.
         inner.with_truncation(None).map_err(|error| error.to_string())?;
         inner.with_padding(None);
-        let marks = ["<s>", "</s>", "<pad>", "<mask>"].iter().filter_map(|mark| inner.token_to_id(mark)).collect();
-        Ok(Self { inner: Arc::new(inner), marks: Arc::new(marks) })
+        let marks = ["<s>", "</s>", "<pad>", "<mask>"]
+            .iter()
+            .filter_map(|mark| inner.token_to_id(mark))
+            .collect();
+        Ok(Self {
+            inner: Arc::new(inner),
+            marks: Arc::new(marks),
+        })
     }
 
     /// With the post-processor's own tokens (an end for T5, begin and end for BART). No text at all gives no ids.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        self.inner.encode_fast(text, true).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+        self.inner
+            .encode_fast(text, true)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .unwrap_or_default()
     }
 
     /// The text of ids without begin, end and padding; slots and unknown tokens stay visible.
     pub fn decode(&self, ids: &[u32]) -> String {
-        let ids: Vec<u32> = ids.iter().copied().filter(|id| !self.marks.contains(id)).collect();
+        let ids: Vec<u32> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.marks.contains(id))
+            .collect();
         self.inner.decode(&ids, false).unwrap_or_default()
     }
 
@@ -67,7 +90,12 @@ impl Tokenizer {
 
     /// Turns ids into text as they come.
     pub fn stream(&self) -> TextStream {
-        TextStream { tokenizer: self.clone(), ids: Vec::new(), from: 0, read: 0 }
+        TextStream {
+            tokenizer: self.clone(),
+            ids: Vec::new(),
+            from: 0,
+            read: 0,
+        }
     }
 }
 
@@ -134,7 +162,10 @@ pub fn write_slot_tokenizer(dir: &Path, role: Role, limits: &SlotLimits) -> Resu
             json!([place("<s>"), sequence("A"), place("</s>")]),
             json!({ "<s>": special("<s>", 0), "</s>": special("</s>", end) }),
         ),
-        Role::Oracle => (json!([sequence("A"), place("</s>")]), json!({ "</s>": special("</s>", end) })),
+        Role::Oracle => (
+            json!([sequence("A"), place("</s>")]),
+            json!({ "</s>": special("</s>", end) }),
+        ),
     };
     let tokenizer: Value = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
@@ -146,7 +177,10 @@ pub fn write_slot_tokenizer(dir: &Path, role: Role, limits: &SlotLimits) -> Resu
     });
     let path = dir.join(TOKENIZER_FILE);
     let text = tokenizer.to_string();
-    std::fs::write(&path, &text).map_err(|source| Error::Io { path: path.clone(), source })?;
+    std::fs::write(&path, &text).map_err(|source| Error::Io {
+        path: path.clone(),
+        source,
+    })?;
     Tokenizer::of_json(text.as_bytes()).map_err(|reason| Error::Tokenizer { path, reason })
 }
 

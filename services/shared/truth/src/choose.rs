@@ -24,12 +24,20 @@ pub fn choose(relations: &[&Relation], max: usize) -> Vec<usize> {
     while chosen.len() < max {
         let score = |n: usize| {
             let class = i16::from(class(relations[n].weight));
-            let repeated = chosen.iter().any(|c| kind_rank(relations[*c]) == kind_rank(relations[n]));
+            let repeated = chosen
+                .iter()
+                .any(|c| kind_rank(relations[*c]) == kind_rank(relations[n]));
             class - i16::from(repeated)
         };
         let best = (0..relations.len())
             .filter(|n| !chosen.contains(n))
-            .max_by_key(|n| (score(*n), std::cmp::Reverse(kind_rank(relations[*n])), std::cmp::Reverse(*n)));
+            .max_by_key(|n| {
+                (
+                    score(*n),
+                    std::cmp::Reverse(kind_rank(relations[*n])),
+                    std::cmp::Reverse(*n),
+                )
+            });
         let Some(best) = best else { break };
         let least = match chosen.len() {
             0 => i16::MIN,
@@ -46,8 +54,17 @@ pub fn choose(relations: &[&Relation], max: usize) -> Vec<usize> {
 
 fn kind_rank(relation: &Relation) -> usize {
     const ORDER: [Role; 11] = [
-        Role::Series, Role::Director, Role::Author, Role::Artist, Role::Source, Role::Cast, Role::Maker, Role::Genre, Role::Place,
-        Role::Other, Role::Year,
+        Role::Series,
+        Role::Director,
+        Role::Author,
+        Role::Artist,
+        Role::Source,
+        Role::Cast,
+        Role::Maker,
+        Role::Genre,
+        Role::Place,
+        Role::Other,
+        Role::Year,
     ];
     match &relation.kind {
         Kind::Shared { role, .. } => {

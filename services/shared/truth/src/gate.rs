@@ -39,12 +39,24 @@ pub struct Gate {
 impl Gate {
     /// Knowledge is no source of names: its facts only count where the request itself supports them, so that knowledge of
     /// another item or user supports nothing.
-    pub fn new(vocabulary: &Vocabulary, pair: &Pair, history: &History, knowledge: Option<&Knowledge>) -> Self {
-        let mut gate =
-            Self { known: Arc::new(Known::new(vocabulary, pair, history)), facts: Arc::default(), named: Vec::new() };
+    pub fn new(
+        vocabulary: &Vocabulary,
+        pair: &Pair,
+        history: &History,
+        knowledge: Option<&Knowledge>,
+    ) -> Self {
+        let mut gate = Self {
+            known: Arc::new(Known::new(vocabulary, pair, history)),
+            facts: Arc::default(),
+            named: Vec::new(),
+        };
         if let Some(knowledge) = knowledge {
-            let supported =
-                knowledge.facts.iter().enumerate().filter(|(_, fact)| gate.supports(fact)).map(|(n, fact)| (n, fact.clone()));
+            let supported = knowledge
+                .facts
+                .iter()
+                .enumerate()
+                .filter(|(_, fact)| gate.supports(fact))
+                .map(|(n, fact)| (n, fact.clone()));
             gate.facts = Arc::new(supported.collect());
         }
         gate
@@ -59,7 +71,17 @@ impl Gate {
     /// words. Claims have spans in bytes of `sentence`.
     pub fn check(&mut self, sentence: &str, mentions: &[Mention]) -> Result<Vec<Claim>, Refusal> {
         bounds(sentence, mentions)?;
-        let tokens = self.read(sentence, mentions)?;
+        let mut tokens = self.read(sentence, mentions, true)?;
+        // A stretch that happens to stand in the description is no quotation where history items are spoken of.
+        let names_history = tokens.iter().any(|t| t.titles().any(|n| n > 0));
+        if names_history
+            && tokens
+                .iter()
+                .any(|t| matches!(&t.kind, Kind::Found(f) if f.plot && !f.fixed))
+        {
+            tokens = self.read(sentence, mentions, false)?;
+        }
+        self.alphabet(sentence, &tokens)?;
         let sentence_wide = Sentence::of(&tokens);
         self.words_are_harmless(&tokens, &sentence_wide)?;
         let mut claims = Vec::new();
@@ -93,8 +115,10 @@ impl Gate {
         if !fact.evidence.iter().all(|evidence| known.resolves(evidence)) {
             return Err(Refusal::ForeignEvidence);
         }
-        let history: Vec<usize> =
-            fact.history_items().map(|id| known.history_of(id).ok_or(Refusal::ForeignEvidence)).collect::<Result<_, _>>()?;
+        let history: Vec<usize> = fact
+            .history_items()
+            .map(|id| known.history_of(id).ok_or(Refusal::ForeignEvidence))
+            .collect::<Result<_, _>>()?;
         match &fact.kind {
             FactKind::Shared { attribute, value } => {
                 let need = self.need_of(attribute);
@@ -120,7 +144,11 @@ impl Gate {
             FactKind::Statement if fact.evidence.is_empty() => return Err(Refusal::Ungrounded),
             FactKind::Unrelated | FactKind::Statement => {}
         }
-        let mut alone = Self { known: Arc::clone(known), facts: Arc::default(), named: history };
+        let mut alone = Self {
+            known: Arc::clone(known),
+            facts: Arc::default(),
+            named: history,
+        };
         let mut cutter = alone.sentences();
         let mut sentences = cutter.push(fact.text.trim());
         sentences.extend(cutter.finish());
@@ -137,7 +165,12 @@ impl Gate {
     }
 
     fn need_of(&self, attribute: &str) -> Need {
-        let held = self.known.subjects.iter().flat_map(|s| &s.values).find(|h| fold(&h.attribute) == fold(attribute));
+        let held = self
+            .known
+            .subjects
+            .iter()
+            .flat_map(|s| &s.values)
+            .find(|h| fold(&h.attribute) == fold(attribute));
         match held.map(|h| h.role) {
             Some(Role::Other) | None => Need::Label(label(attribute)),
             Some(role) => Need::Role(role),
@@ -145,7 +178,7 @@ impl Gate {
     }
 
     /// Cuts a sentence into tokens: known stretches, words with their cues, marks.
-    fn read(&self, sentence: &str, mentions: &[Mention]) -> Result<Vec<Token>, Refusal> {
+    fn read(&self, sentence: &str, mentions: &[Mention], quotes: bool) -> Result<Vec<Token>, Refusal> {
         let known = &self.known;
         let cut = words(sentence);
         let mut mentions: Vec<&Mention> = mentions.iter().collect();
@@ -157,7 +190,9 @@ impl Gate {
         let run = |from: usize| {
             let mut end = from + 1;
             while end < free.len()
-                && !mentions.iter().any(|m| m.span.start >= free[end - 1].span.end && m.span.end <= free[end].span.start)
+                && !mentions
+                    .iter()
+                    .any(|m| m.span.start >= free[end - 1].span.end && m.span.end <= free[end].span.start)
             {
                 end += 1;
             }
@@ -168,63 +203,114 @@ impl Gate {
         while n < free.len() {
             let rest = &free[n..run(n)];
             let at_start = free[n].span.start == first;
-            let quoted = known.quoted(rest);
             let (length, found) = match known.longest(rest, at_start) {
-                Some((length, meanings)) if length > quoted || quoted == 0 => (length, Found::of(&meanings)),
-                _ if quoted > 0 => (quoted, Found { plot: true, ..Found::default() }),
-                _ => (0, Found::default()),
+                Some((length, meanings)) => (length, Found::of(&meanings)),
+                None if quotes => (
+                    known.quoted(rest),
+                    Found {
+                        plot: true,
+                        ..Found::default()
+                    },
+                ),
+                None => (0, Found::default()),
             };
             if length > 0 {
                 let span = rest[0].span.start..rest[length - 1].span.end;
                 // A known label that is also a cue word stays a cue ("director", "brand").
-                if found.is_label_only() && cue_at(rest).is_some_and(|(_, cue)| matches!(cue, Cue::Role(..))) {
-                    tokens.push(Token { span: rest[0].span.clone(), kind: Kind::Word(rest[0].clone()) });
+                if found.is_label_only() && cue_at(rest).is_some_and(|(_, cue)| matches!(cue, Cue::Role(..)))
+                {
+                    tokens.push(Token {
+                        span: rest[0].span.clone(),
+                        kind: Kind::Word(rest[0].clone()),
+                    });
                     n += 1;
                     continue;
                 }
-                tokens.push(Token { span, kind: Kind::Found(found) });
+                tokens.push(Token {
+                    span,
+                    kind: Kind::Found(found),
+                });
                 n += length;
                 continue;
             }
             let (length, found) = self.described_name(rest, at_start, sentence)?;
             if length > 0 {
-                tokens.push(Token { span: rest[0].span.start..rest[length - 1].span.end, kind: Kind::Found(found) });
+                tokens.push(Token {
+                    span: rest[0].span.start..rest[length - 1].span.end,
+                    kind: Kind::Found(found),
+                });
                 n += length;
                 continue;
             }
-            tokens.push(Token { span: rest[0].span.clone(), kind: Kind::Word(rest[0].clone()) });
+            tokens.push(Token {
+                span: rest[0].span.clone(),
+                kind: Kind::Word(rest[0].clone()),
+            });
             n += 1;
         }
         for mention in &mentions {
             let found = match &mention.target {
-                Target::Item => Found { titles: vec![0], ..Found::default() },
+                Target::Item => Found {
+                    titles: vec![0],
+                    ..Found::default()
+                },
                 Target::History(id) => {
                     let n = known.history_of(id).ok_or(Refusal::ForeignEvidence)?;
-                    Found { titles: vec![n], ..Found::default() }
+                    Found {
+                        titles: vec![n],
+                        ..Found::default()
+                    }
                 }
-                Target::Value { value, .. } => Found { values: vec![fold(value)], ..Found::default() },
+                Target::Value { value, .. } => Found {
+                    values: vec![fold(value)],
+                    ..Found::default()
+                },
                 Target::Plot(premise) => {
                     if !known.resolves(&premise.evidence) {
                         return Err(Refusal::ForeignEvidence);
                     }
-                    Found { plot: true, ..Found::default() }
+                    Found {
+                        plot: true,
+                        fixed: true,
+                        ..Found::default()
+                    }
                 }
-                Target::Label { attribute } => Found { label: Some(label(attribute)), ..Found::default() },
+                Target::Label { attribute } => Found {
+                    label: Some(label(attribute)),
+                    ..Found::default()
+                },
                 Target::Noun(_) | Target::Nouns(_) | Target::Tried(_) => {
                     for word in cut.iter().filter(|w| mention.span.contains(&w.span.start)) {
-                        let word = Word { capital: false, ..word.clone() };
-                        tokens.push(Token { span: word.span.clone(), kind: Kind::Word(word) });
+                        let word = Word {
+                            capital: false,
+                            ..word.clone()
+                        };
+                        tokens.push(Token {
+                            span: word.span.clone(),
+                            kind: Kind::Word(word),
+                        });
                     }
                     continue;
                 }
             };
-            tokens.push(Token { span: mention.span.clone(), kind: Kind::Found(found) });
+            tokens.push(Token {
+                span: mention.span.clone(),
+                kind: Kind::Found(found),
+            });
         }
-        let taken: Vec<Range<usize>> =
-            tokens.iter().filter(|t| matches!(t.kind, Kind::Found(_))).map(|t| t.span.clone()).collect();
+        let taken: Vec<Range<usize>> = tokens
+            .iter()
+            .filter(|t| matches!(t.kind, Kind::Found(_)))
+            .map(|t| t.span.clone())
+            .collect();
         for (at, c) in sentence.char_indices() {
-            if matches!(c, ',' | ';' | ':' | '(' | ')' | '—' | '–') && !taken.iter().any(|span| span.contains(&at)) {
-                tokens.push(Token { span: at..at + c.len_utf8(), kind: Kind::Mark(c) });
+            if matches!(c, ',' | ';' | ':' | '(' | ')' | '—' | '–')
+                && !taken.iter().any(|span| span.contains(&at))
+            {
+                tokens.push(Token {
+                    span: at..at + c.len_utf8(),
+                    kind: Kind::Mark(c),
+                });
             }
         }
         tokens.sort_by_key(|t| t.span.start);
@@ -232,8 +318,45 @@ impl Gate {
         Ok(tokens)
     }
 
+    /// Letters, digits and the marks of plain prose; titles and values may hold what they like.
+    fn alphabet(&self, sentence: &str, tokens: &[Token]) -> Result<(), Refusal> {
+        let plain = |c: char| {
+            c.is_alphanumeric()
+                || c.is_whitespace()
+                || ".,;:!?'\"’‘“”()-–—/&%$€£+".contains(c)
+                || unicode_normalization::char::canonical_combining_class(c) != 0
+        };
+        // A title's outer marks ("[Rec] ²") are no part of its words.
+        let spelt = |at: usize, c: char| {
+            tokens
+                .iter()
+                .filter(|t| t.span.start <= at + 4 && at <= t.span.end + 4)
+                .any(|t| match &t.kind {
+                    Kind::Found(found) => {
+                        found.plot
+                            || found
+                                .titles
+                                .iter()
+                                .any(|n| self.known.subjects[*n].item.title.contains(c))
+                            || found.values.iter().any(|v| v.contains(c))
+                    }
+                    _ => false,
+                })
+        };
+        if sentence.char_indices().any(|(at, c)| !plain(c) && !spelt(at, c)) {
+            Err(Refusal::Characters)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Capitalised words that are no known title or value: a name from the description, or nobody's.
-    fn described_name(&self, rest: &[&Word], at_start: bool, sentence: &str) -> Result<(usize, Found), Refusal> {
+    fn described_name(
+        &self,
+        rest: &[&Word],
+        at_start: bool,
+        sentence: &str,
+    ) -> Result<(usize, Found), Refusal> {
         let word = rest[0];
         let none = (0, Found::default());
         let foreign_script = word.folded.chars().any(|c| c.is_alphabetic() && !c.is_ascii());
@@ -242,18 +365,34 @@ impl Gate {
         }
         let before = sentence[..word.span.start].trim_end();
         let opens = at_start || before.ends_with([':', '"', '“']);
-        if word.folded == "i" || (opens && (is_common(&word.folded) || genres().contains(word.folded.as_str()))) {
+        if word.folded == "i"
+            || (opens && (is_common(&word.folded) || genres().contains(word.folded.as_str())))
+        {
             return Ok(none);
         }
         let length = rest.iter().take_while(|w| w.capital).count().max(1);
         for length in (1..=length).rev() {
-            let folded = rest[..length].iter().map(|w| w.folded.as_str()).collect::<Vec<_>>().join(" ");
+            let folded = rest[..length]
+                .iter()
+                .map(|w| w.folded.as_str())
+                .collect::<Vec<_>>()
+                .join(" ");
             let named = |s: &known::Subject| {
                 s.standing != Standing::Disliked
-                    && s.description.windows(length).any(|w| w.iter().zip(&rest[..length]).all(|(a, b)| a.folded == b.folded && a.capital))
+                    && s.description.windows(length).any(|w| {
+                        w.iter()
+                            .zip(&rest[..length])
+                            .all(|(a, b)| a.folded == b.folded && a.capital)
+                    })
             };
             if self.known.subjects.iter().any(named) {
-                return Ok((length, Found { values: vec![folded], ..Found::default() }));
+                return Ok((
+                    length,
+                    Found {
+                        values: vec![folded],
+                        ..Found::default()
+                    },
+                ));
             }
         }
         // "Tense and quick, …": a genre adjective at the start was handled; everything else is somebody's name.
@@ -271,14 +410,20 @@ impl Gate {
                     continue;
                 }
             };
-            let brackets = matches!(tokens[n + 1].kind, Kind::Mark('(')) && matches!(tokens[n + 3].kind, Kind::Mark(')'));
+            let brackets = matches!(tokens[n + 1].kind, Kind::Mark('('))
+                && matches!(tokens[n + 3].kind, Kind::Mark(')'));
             let year = match &tokens[n + 2].kind {
                 Kind::Found(found) => found.values.first().cloned(),
                 Kind::Word(word) => Some(word.folded.clone()),
                 Kind::Mark(_) => None,
             };
-            if let Some(year) = year.filter(|y| brackets && y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit())) {
-                if !title.iter().any(|t| !self.known.holds(*t, &year, &Need::Role(Role::Year)).is_empty()) {
+            if let Some(year) =
+                year.filter(|y| brackets && y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit()))
+            {
+                if !title
+                    .iter()
+                    .any(|t| !self.known.holds(*t, &year, &Need::Role(Role::Year)).is_empty())
+                {
                     return Err(Refusal::UntraceableNumber);
                 }
                 tokens.drain(n + 1..n + 4);
@@ -308,7 +453,9 @@ impl Gate {
             match cue_at(&rest).map(|(_, cue)| cue) {
                 Some(Cue::Negation) => return Err(Refusal::Negation),
                 Some(Cue::Overclaim) => return Err(Refusal::Overclaim),
-                Some(Cue::Distinction) if !item.speaks_of(&word.folded) => return Err(Refusal::UntraceableAttribute),
+                Some(Cue::Distinction) if !item.speaks_of(&word.folded) => {
+                    return Err(Refusal::UntraceableAttribute);
+                }
                 _ => {}
             }
             if word.has_digit() {
@@ -316,7 +463,10 @@ impl Gate {
             }
             if let Some((_, count)) = COUNTS.iter().find(|(name, _)| *name == word.folded) {
                 let named = [sentence.titles.len(), sentence.history.len(), sentence.values];
-                if !named.contains(count) && !item.speaks_of(&word.folded) && !self.is_lift(tokens, n, *count as f32) {
+                if !named.contains(count)
+                    && !item.speaks_of(&word.folded)
+                    && !self.is_lift(tokens, n, *count as f32)
+                {
                     return Err(Refusal::UntraceableNumber);
                 }
             }
@@ -326,17 +476,28 @@ impl Gate {
 
     fn number(&self, tokens: &[Token], n: usize, word: &Word) -> Result<(), Refusal> {
         let described = self.known.subjects[0].describes(&word.folded);
-        let lift = word.folded.parse::<f32>().is_ok_and(|number| self.is_lift(tokens, n, number));
-        if described || lift { Ok(()) } else { Err(Refusal::UntraceableNumber) }
+        let lift = word
+            .folded
+            .parse::<f32>()
+            .is_ok_and(|number| self.is_lift(tokens, n, number));
+        if described || lift {
+            Ok(())
+        } else {
+            Err(Refusal::UntraceableNumber)
+        }
     }
 
     /// "3 times": the measured lift of a history item that the sentence names.
     fn is_lift(&self, tokens: &[Token], n: usize, number: f32) -> bool {
-        let times = tokens.get(n + 1).is_some_and(|t| matches!(&t.kind, Kind::Word(w) if w.folded == "times"));
+        let times = tokens
+            .get(n + 1)
+            .is_some_and(|t| matches!(&t.kind, Kind::Word(w) if w.folded == "times"));
         times
             && tokens.iter().flat_map(Token::titles).any(|title| {
                 let id = &self.known.subjects[title].item.id;
-                self.known.affinity(id).is_some_and(|a| (a.lift - number).abs() <= 0.5)
+                self.known
+                    .affinity(id)
+                    .is_some_and(|a| (a.lift - number).abs() <= 0.5)
             })
     }
 
@@ -382,9 +543,19 @@ impl Gate {
             self.same_role(&cues, &titles, &mut evidence)?;
         }
         if contrast {
-            let close = [Role::Director, Role::Cast, Role::Author, Role::Artist, Role::Series, Role::Source];
+            let close = [
+                Role::Director,
+                Role::Cast,
+                Role::Author,
+                Role::Artist,
+                Role::Series,
+                Role::Source,
+            ];
             let liked = (1..known.subjects.len()).filter(|n| known.subjects[*n].standing == Standing::Liked);
-            if liked.chain(own.iter().copied()).any(|n| close.iter().any(|role| !known.common(n, Some(*role)).is_empty())) {
+            if liked
+                .chain(own.iter().copied())
+                .any(|n| close.iter().any(|role| !known.common(n, Some(*role)).is_empty()))
+            {
                 return Err(Refusal::WrongRelation);
             }
         } else {
@@ -393,40 +564,67 @@ impl Gate {
                 let shared = known.common(*title, None);
                 let year = known.common(*title, Some(Role::Year));
                 // Two items of one decade are not alike for it; the decade must be said.
-                let close = !shared.is_empty() || known.affinity(&item.id).is_some() || (names > 0 && !year.is_empty());
+                let close = !shared.is_empty()
+                    || known.affinity(&item.id).is_some()
+                    || (names > 0 && !year.is_empty());
                 if !close {
                     return Err(Refusal::WrongRelation);
                 }
                 if evidence.is_empty() {
                     evidence.extend(shared);
-                    evidence.extend(known.affinity(&item.id).map(|a| Evidence::Affinity { item: a.item.clone() }));
+                    evidence.extend(
+                        known
+                            .affinity(&item.id)
+                            .map(|a| Evidence::Affinity { item: a.item.clone() }),
+                    );
                 }
             }
         }
         for title in &titles {
             if !evidence.is_empty() || contrast {
-                evidence.push(Evidence::History { item: known.subjects[*title].item.id.clone() });
+                evidence.push(Evidence::History {
+                    item: known.subjects[*title].item.id.clone(),
+                });
             }
         }
         self.cite(tokens, &titles, others, contrast, &mut evidence);
         let claim = (!evidence.is_empty()).then(|| {
             let start = tokens.first().map_or(0, |t| t.span.start);
             let end = tokens.last().map_or(start, |t| t.span.end);
-            Claim { span: start..end, evidence: evidence.list }
+            Claim {
+                span: start..end,
+                evidence: evidence.list,
+            }
         });
         Ok(Judged { titles, claim })
     }
 
     /// The history item that a token names; never a disliked one.
     fn history_title(&self, token: &Token) -> Result<Option<usize>, Refusal> {
-        let Kind::Found(found) = &token.kind else { return Ok(None) };
+        let Kind::Found(found) = &token.kind else {
+            return Ok(None);
+        };
         if found.titles.is_empty() || found.titles.contains(&0) || found.reads_as_value() {
             return Ok(None);
         }
-        let standing = |n: &usize| self.known.subjects[*n].standing;
-        let best = found.titles.iter().find(|n| standing(n) == Standing::Liked);
-        let best = best.or_else(|| found.titles.iter().find(|n| standing(n) == Standing::Seen));
-        best.copied().map(Some).ok_or(Refusal::Disliked)
+        let standing = |n: usize| self.known.subjects[n].standing;
+        // Namesakes: the one that has most to do with the item is meant.
+        let ties = |n: usize| {
+            let affinity = self.known.affinity(&self.known.subjects[n].item.id).is_some();
+            (
+                self.known.common(n, None).len() + usize::from(affinity),
+                standing(n) == Standing::Liked,
+            )
+        };
+        let nameable = found
+            .titles
+            .iter()
+            .copied()
+            .filter(|n| standing(*n) != Standing::Disliked);
+        nameable
+            .max_by_key(|n| ties(*n))
+            .map(Some)
+            .ok_or(Refusal::Disliked)
     }
 
     /// "you liked", "you watched", "try": of the right items.
@@ -441,9 +639,16 @@ impl Gate {
             }
             // The title right behind it, with at most one small word after the cue itself.
             let width = if *cue == Cue::Recommend { 1 } else { 2 };
-            let next = tokens.iter().enumerate().skip(at + width).take(2).find(|(_, t)| matches!(t.kind, Kind::Found(_)));
+            let next = tokens
+                .iter()
+                .enumerate()
+                .skip(at + width)
+                .take(2)
+                .find(|(_, t)| matches!(t.kind, Kind::Found(_)));
             let Some((place, next)) = next else { continue };
-            let plain = tokens[at + width..place].iter().all(|t| matches!(&t.kind, Kind::Word(w) if is_common(&w.folded)));
+            let plain = tokens[at + width..place]
+                .iter()
+                .all(|t| matches!(&t.kind, Kind::Word(w) if is_common(&w.folded)));
             let titles: Vec<usize> = next.titles().collect();
             if titles.is_empty() || !plain {
                 continue;
@@ -475,22 +680,45 @@ impl Gate {
                 continue;
             }
             count += 1;
-            let need = needs.iter().find(|(at, _)| *at == n).map_or(Need::Any, |(_, need)| need.clone());
-            let candidates: Vec<(&String, Vec<Evidence>)> =
-                found.values.iter().map(|value| (value, known.holds(0, value, &need))).filter(|(_, held)| !held.is_empty()).collect();
+            let need = needs
+                .iter()
+                .find(|(at, _)| *at == n)
+                .map_or(Need::Any, |(_, need)| need.clone());
+            let candidates: Vec<(&String, Vec<Evidence>)> = found
+                .values
+                .iter()
+                .map(|value| (value, known.holds(0, value, &need)))
+                .filter(|(_, held)| !held.is_empty())
+                .collect();
             if candidates.is_empty() {
-                let anywhere = found.values.iter().any(|v| (0..known.subjects.len()).any(|s| !known.holds(s, v, &need).is_empty()));
-                let role_is_wrong = found.values.iter().any(|v| !known.holds(0, v, &Need::Any).is_empty());
-                return Err(if role_is_wrong && !anywhere || role_is_wrong { Refusal::WrongRole } else { Refusal::WrongRelation });
+                let anywhere = found
+                    .values
+                    .iter()
+                    .any(|v| (0..known.subjects.len()).any(|s| !known.holds(s, v, &need).is_empty()));
+                let role_is_wrong = found
+                    .values
+                    .iter()
+                    .any(|v| !known.holds(0, v, &Need::Any).is_empty());
+                return Err(if role_is_wrong && !anywhere || role_is_wrong {
+                    Refusal::WrongRole
+                } else {
+                    Refusal::WrongRelation
+                });
             }
             let fits = |value: &str| {
-                contrast || titles.iter().all(|title| !known.holds(*title, value, &need).is_empty())
+                contrast
+                    || titles
+                        .iter()
+                        .all(|title| !known.holds(*title, value, &need).is_empty())
             };
             let Some((value, held)) = candidates.into_iter().find(|(value, _)| fits(value)) else {
                 return Err(Refusal::WrongRelation);
             };
             let liked = |n: usize| known.subjects[n].standing == Standing::Liked;
-            if taste && titles.is_empty() && !(1..known.subjects.len()).any(|s| liked(s) && !known.holds(s, value, &need).is_empty()) {
+            if taste
+                && titles.is_empty()
+                && !(1..known.subjects.len()).any(|s| liked(s) && !known.holds(s, value, &need).is_empty())
+            {
                 return Err(Refusal::WrongRelation);
             }
             evidence.extend(held);
@@ -505,12 +733,24 @@ impl Gate {
 
     /// Whether a value is a name or a span, to which a role cue may speak (genres and years are left alone).
     fn is_named_value(&self, value: &str) -> bool {
-        let mut held = self.known.subjects.iter().flat_map(|s| &s.values).filter(|h| h.folded == *value).peekable();
+        let mut held = self
+            .known
+            .subjects
+            .iter()
+            .flat_map(|s| &s.values)
+            .filter(|h| h.folded == *value)
+            .peekable();
         held.peek().is_none() || held.any(|h| !matches!(h.role, Role::Genre | Role::Year))
     }
 
     /// Genre and theme words that are no value of their own must still be in the data of all they are said of.
-    fn genre_words(&self, tokens: &[Token], titles: &[usize], contrast: bool, evidence: &mut Evidences) -> Result<(), Refusal> {
+    fn genre_words(
+        &self,
+        tokens: &[Token],
+        titles: &[usize],
+        contrast: bool,
+        evidence: &mut Evidences,
+    ) -> Result<(), Refusal> {
         let known = &self.known;
         let words: Vec<Option<&Word>> = tokens
             .iter()
@@ -522,8 +762,11 @@ impl Gate {
         let mut n = 0;
         while n < words.len() {
             let longest = (1..=3).rev().find_map(|length| {
-                let stretch: Option<Vec<&str>> =
-                    words.get(n..n + length)?.iter().map(|w| w.map(|w| w.folded.as_str())).collect();
+                let stretch: Option<Vec<&str>> = words
+                    .get(n..n + length)?
+                    .iter()
+                    .map(|w| w.map(|w| w.folded.as_str()))
+                    .collect();
                 let term = stretch?.join(" ");
                 genres().contains(term.as_str()).then_some((length, term))
             });
@@ -545,22 +788,40 @@ impl Gate {
         let subject = &self.known.subjects[subject];
         let stems: Vec<String> = words(term).iter().map(|w| known::stem(&w.folded)).collect();
         let held = subject.values.iter().find(|held| {
-            let own: Vec<String> = words(&held.value).iter().map(|w| known::stem(&w.folded)).collect();
+            let own: Vec<String> = words(&held.value)
+                .iter()
+                .map(|w| known::stem(&w.folded))
+                .collect();
             stems.iter().all(|s| own.contains(s))
         });
         Some(match held {
-            Some(held) => Evidence::Attribute { item: subject.item.id.clone(), name: held.attribute.clone(), value: held.value.clone() },
-            None => Evidence::Description { item: subject.item.id.clone() },
+            Some(held) => Evidence::Attribute {
+                item: subject.item.id.clone(),
+                name: held.attribute.clone(),
+                value: held.value.clone(),
+            },
+            None => Evidence::Description {
+                item: subject.item.id.clone(),
+            },
         })
     }
 
     /// "the same director as Heat", without a name: there must be one.
-    fn same_role(&self, cues: &[(usize, Cue)], titles: &[usize], evidence: &mut Evidences) -> Result<(), Refusal> {
+    fn same_role(
+        &self,
+        cues: &[(usize, Cue)],
+        titles: &[usize],
+        evidence: &mut Evidences,
+    ) -> Result<(), Refusal> {
         for (_, cue) in cues {
             let Cue::Role(role, _) = cue else { continue };
             let liked = |n: &usize| self.known.subjects[*n].standing == Standing::Liked;
             let among: Vec<usize> = if titles.is_empty() {
-                (1..self.known.subjects.len()).filter(liked).filter(|n| !self.known.common(*n, Some(*role)).is_empty()).take(1).collect()
+                (1..self.known.subjects.len())
+                    .filter(liked)
+                    .filter(|n| !self.known.common(*n, Some(*role)).is_empty())
+                    .take(1)
+                    .collect()
             } else {
                 titles.to_vec()
             };
@@ -582,16 +843,37 @@ impl Gate {
         let item = &self.known.subjects[0].item;
         if item.description.trim().is_empty() {
             let premise = crate::premise::premise(&Vocabulary::default(), item);
-            premise.map_or(Evidence::Description { item: item.id.clone() }, |p| p.evidence)
+            premise.map_or(
+                Evidence::Description {
+                    item: item.id.clone(),
+                },
+                |p| p.evidence,
+            )
         } else {
-            crate::premise::premise(&Vocabulary::default(), item).map_or(Evidence::Description { item: item.id.clone() }, |p| p.evidence)
+            crate::premise::premise(&Vocabulary::default(), item).map_or(
+                Evidence::Description {
+                    item: item.id.clone(),
+                },
+                |p| p.evidence,
+            )
         }
     }
 
     /// Facts of the knowledge that say what this statement says.
-    fn cite(&self, tokens: &[Token], titles: &[usize], others: bool, contrast: bool, evidence: &mut Evidences) {
+    fn cite(
+        &self,
+        tokens: &[Token],
+        titles: &[usize],
+        others: bool,
+        contrast: bool,
+        evidence: &mut Evidences,
+    ) {
         let ids: Vec<_> = titles.iter().map(|n| &self.known.subjects[*n].item.id).collect();
-        let said = |value: &str| tokens.iter().any(|t| matches!(&t.kind, Kind::Found(f) if f.values.contains(&fold(value))));
+        let said = |value: &str| {
+            tokens
+                .iter()
+                .any(|t| matches!(&t.kind, Kind::Found(f) if f.values.contains(&fold(value))))
+        };
         let plot = tokens.iter().any(|t| matches!(&t.kind, Kind::Found(f) if f.plot));
         for (index, fact) in self.facts.iter() {
             let named = fact.history_items().any(|id| ids.contains(&id));
@@ -646,6 +928,8 @@ struct Found {
     values: Vec<String>,
     label: Option<String>,
     plot: bool,
+    /// Given by a slot, not matched.
+    fixed: bool,
     /// A title that is also a value, beside a word such as "series".
     as_value: bool,
 }
@@ -716,8 +1000,15 @@ impl Sentence {
         titles.sort_unstable();
         titles.dedup();
         let history = titles.iter().copied().filter(|n| *n > 0).collect();
-        let values = tokens.iter().filter(|t| matches!(&t.kind, Kind::Found(f) if f.reads_as_value())).count();
-        Self { titles, history, values }
+        let values = tokens
+            .iter()
+            .filter(|t| matches!(&t.kind, Kind::Found(f) if f.reads_as_value()))
+            .count();
+        Self {
+            titles,
+            history,
+            values,
+        }
     }
 }
 
@@ -734,16 +1025,14 @@ fn bounds(sentence: &str, mentions: &[Mention]) -> Result<(), Refusal> {
         if c.is_control() || is_invisible(c) || matches!(c, '<' | '>' | '{' | '}' | '|' | '\\' | '`') {
             return Err(Refusal::Characters);
         }
-        free.push(if mentions.iter().any(|m| m.span.contains(&at)) { ' ' } else { c });
+        free.push(if mentions.iter().any(|m| m.span.contains(&at)) {
+            ' '
+        } else {
+            c
+        });
     }
     if looks_like_link(&free) {
         return Err(Refusal::Link);
-    }
-    let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || ".,;:!?'\"’‘“”()-–—/&%$€£+".contains(c) || unicode_normalization::char::canonical_combining_class(c) != 0;
-    // Known titles and values may hold what they like; their stretches are not known yet here, so rare marks are let through one by one.
-    const RARE_MAX: usize = 4;
-    if free.chars().filter(|c| !allowed(*c)).count() > RARE_MAX || free.contains(['*', '#', '_', '[', ']', '~', '^', '=', '@']) && mentions.is_empty() {
-        return Err(Refusal::Characters);
     }
     let end = sentence.trim_end_matches(['"', '”', '’', '\'', ')']);
     if !end.ends_with(['.', '!', '?']) {
@@ -759,7 +1048,10 @@ fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
         let cut = match &token.kind {
             Kind::Mark(';' | '—' | '–') => true,
             Kind::Mark(',') => tokens.get(n + 1).and_then(Token::word).is_some_and(|w| {
-                matches!(w.folded.as_str(), "and" | "but" | "while" | "whereas" | "yet" | "so")
+                matches!(
+                    w.folded.as_str(),
+                    "and" | "but" | "while" | "whereas" | "yet" | "so"
+                )
             }),
             _ => false,
         };
@@ -768,14 +1060,20 @@ fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
         }
     }
     cuts.push(tokens.len());
-    let pairs: Vec<(usize, usize)> = cuts.windows(2).map(|w| (w[0], w[1])).filter(|(a, b)| a < b).collect();
+    let pairs: Vec<(usize, usize)> = cuts
+        .windows(2)
+        .map(|w| (w[0], w[1]))
+        .filter(|(a, b)| a < b)
+        .collect();
     pairs.into_iter().map(|(from, to)| &tokens[from..to])
 }
 
 /// The cue at the start of these words, the longest; with its length.
 fn cue_at(words: &[&Word]) -> Option<(usize, Cue)> {
     CUES.iter()
-        .filter(|(phrase, _)| phrase.len() <= words.len() && phrase.iter().zip(words).all(|(p, w)| *p == w.folded))
+        .filter(|(phrase, _)| {
+            phrase.len() <= words.len() && phrase.iter().zip(words).all(|(p, w)| *p == w.folded)
+        })
         .max_by_key(|(phrase, _)| phrase.len())
         .map(|(phrase, cue)| (phrase.len(), *cue))
 }
@@ -808,10 +1106,14 @@ fn needs_of(tokens: &[Token], cues: &[(usize, Cue)], is_named: impl Fn(&str) -> 
     let mut distance = 0;
     for (n, token) in tokens.iter().enumerate() {
         match &token.kind {
-            Kind::Word(_) => {
+            Kind::Word(word) => {
                 let cue = cues.iter().find(|(at, _)| *at == n).map(|(_, cue)| *cue);
                 match cue {
-                    Some(Cue::Role(role, side)) if side != Side::Before && !used.contains(&n) && role != Role::Genre => {
+                    // "directed by X, with Y": the cue ends there.
+                    _ if word.folded == "with" => active = None,
+                    Some(Cue::Role(role, side))
+                        if side != Side::Before && !used.contains(&n) && role != Role::Genre =>
+                    {
                         active = Some((Need::Role(role), n));
                         distance = 0;
                     }
@@ -832,9 +1134,15 @@ fn needs_of(tokens: &[Token], cues: &[(usize, Cue)], is_named: impl Fn(&str) -> 
                 let near = before.is_some() && distance <= 2;
                 let after = if near { None } else { backward(tokens, cues, n) };
                 if let Some((at, need)) = after {
+                    // "X directs Y": Y is in it.
+                    let directs = need == Need::Role(Role::Director);
+                    let object = tokens
+                        .get(at + 1)
+                        .is_some_and(|t| matches!(&t.kind, Kind::Found(f) if f.reads_as_value()));
+                    active = (directs && object).then_some((Need::Role(Role::Cast), at));
+                    distance = 0;
                     used.push(at);
                     needs.push((n, need));
-                    active = None;
                 } else if let Some(need) = before {
                     needs.push((n, need));
                     distance = 0;
@@ -859,9 +1167,14 @@ fn backward(tokens: &[Token], cues: &[(usize, Cue)], name: usize) -> Option<(usi
             Kind::Word(_) => {
                 let cue = cues.iter().find(|(at, _)| *at == n).map(|(_, cue)| *cue);
                 if let Some(Cue::Role(role, side)) = cue {
-                    let previous = tokens[..n].iter().rev().find_map(Token::word).map(|w| w.folded.as_str());
+                    let previous = tokens[..n]
+                        .iter()
+                        .rev()
+                        .find_map(Token::word)
+                        .map(|w| w.folded.as_str());
                     let next = tokens.get(n + 1);
-                    let names_follow = next.is_some_and(|t| matches!(&t.kind, Kind::Found(f) if f.reads_as_value()));
+                    let names_follow =
+                        next.is_some_and(|t| matches!(&t.kind, Kind::Found(f) if f.reads_as_value()));
                     let appositive = matches!(previous, Some("the" | "as" | "its" | "a")) && !names_follow;
                     let verb = matches!(role, Role::Cast) && !names_follow;
                     return match side {

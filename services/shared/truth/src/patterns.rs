@@ -244,11 +244,21 @@ pub(crate) const ALONE: &[&str] = &[
     "this is {about}: {i}.",
 ];
 
-pub(crate) const PREMISE_VERB: &[&str] = &["{i} {plot}.", "to begin with, there is {i}, which {plot}.", "here is {i}, which {plot}."];
-pub(crate) const PREMISE_CLAUSE: &[&str] =
-    &["the premise of {i}: {plot}.", "{i} starts from this premise: {plot}.", "what {i} is about: {plot}."];
-pub(crate) const UNRELATED_VERB: &[&str] =
-    &["{i} is a change of pace: it {plot}.", "for a change of pace, {i} {plot}.", "something different this time: {i} {plot}."];
+pub(crate) const PREMISE_VERB: &[&str] = &[
+    "{i} {plot}.",
+    "to begin with, there is {i}, which {plot}.",
+    "here is {i}, which {plot}.",
+];
+pub(crate) const PREMISE_CLAUSE: &[&str] = &[
+    "the premise of {i}: {plot}.",
+    "{i} starts from this premise: {plot}.",
+    "what {i} is about: {plot}.",
+];
+pub(crate) const UNRELATED_VERB: &[&str] = &[
+    "{i} is a change of pace: it {plot}.",
+    "for a change of pace, {i} {plot}.",
+    "something different this time: {i} {plot}.",
+];
 pub(crate) const UNRELATED_CLAUSE: &[&str] = &[
     "{i} is a change of pace, with this premise: {plot}.",
     "for a change of pace, there is {i}, with this premise: {plot}.",
@@ -307,30 +317,54 @@ pub(crate) const ALSO_CO_LIKED: &[&str] = &[
     "others who liked {h} often liked it, too",
     "it often appeals to people who liked {h}",
 ];
-pub(crate) const ALSO_SERIES: &[&str] =
-    &["it is also part of {v}, like {h}", "it shares its series, {v}, with {h}", "like {h}, it belongs to {v}"];
-pub(crate) const ALSO_YEAR: &[&str] =
-    &["it is also from the {v}, like {h}", "like {h}, it is from the {v}", "it shares its decade, the {v}, with {h}"];
-pub(crate) const ALSO_OTHER: &[&str] =
-    &["it also shares its {l}, {v}, with {h}", "its {l}, {v}, is that of {h} too", "like {h}, it has {v} as its {l}"];
+pub(crate) const ALSO_SERIES: &[&str] = &[
+    "it is also part of {v}, like {h}",
+    "it shares its series, {v}, with {h}",
+    "like {h}, it belongs to {v}",
+];
+pub(crate) const ALSO_YEAR: &[&str] = &[
+    "it is also from the {v}, like {h}",
+    "like {h}, it is from the {v}",
+    "it shares its decade, the {v}, with {h}",
+];
+pub(crate) const ALSO_OTHER: &[&str] = &[
+    "it also shares its {l}, {v}, with {h}",
+    "its {l}, {v}, is that of {h} too",
+    "like {h}, it has {v} as its {l}",
+];
 
 /// A second statement about the same history items as the first.
 pub(crate) const SAME_DIRECTOR: &[&str] = &[
-    "they share their director, {v}, as well", "{v} directed {both} of them", "{both} were directed by {v}",
+    "they share their director, {v}, as well",
+    "{v} directed {both} of them",
+    "{both} were directed by {v}",
     "the director, {v}, is the same too",
 ];
-pub(crate) const SAME_CAST: &[&str] =
-    &["{v} appears in {both} of them", "{both} have {v} in the cast", "they share a cast member too, {v}", "{both} star {v}"];
-pub(crate) const SAME_GENRE: &[&str] =
-    &["{both} are {v} {things}", "they are {both} {v} {things}", "{both} of them are {v} {things}", "each of them is a {v} {thing}"];
-pub(crate) const SAME_CO_LIKED: &[&str] =
-    &["they are often liked by the same people", "people often like them together", "they are often liked together", "the same people often like them"];
+pub(crate) const SAME_CAST: &[&str] = &[
+    "{v} appears in {both} of them",
+    "{both} have {v} in the cast",
+    "they share a cast member too, {v}",
+    "{both} star {v}",
+];
+pub(crate) const SAME_GENRE: &[&str] = &[
+    "{both} are {v} {things}",
+    "they are {both} {v} {things}",
+    "{both} of them are {v} {things}",
+    "each of them is a {v} {thing}",
+];
+pub(crate) const SAME_CO_LIKED: &[&str] = &[
+    "they are often liked by the same people",
+    "people often like them together",
+    "they are often liked together",
+    "the same people often like them",
+];
 pub(crate) const SAME_SERIES: &[&str] = &["{both} are part of {v}", "they share a series too, {v}"];
 pub(crate) const SAME_YEAR: &[&str] = &["{both} are from the {v}", "they share a decade too, the {v}"];
 pub(crate) const SAME_OTHER: &[&str] = &["they also share their {l}, {v}", "{both} have the same {l}, {v}"];
 
 /// A second statement whose history items are partly named already: said of the item alone.
-pub(crate) const BARE_DIRECTOR: &[&str] = &["it was directed by {v}", "its director is {v}", "{v} directed it"];
+pub(crate) const BARE_DIRECTOR: &[&str] =
+    &["it was directed by {v}", "its director is {v}", "{v} directed it"];
 pub(crate) const BARE_CAST: &[&str] = &["it stars {v}", "its cast includes {v}", "{v} is in the cast"];
 pub(crate) const BARE_GENRE: &[&str] = &["it is a {v} {thing}", "this is a {v} {thing}"];
 pub(crate) const BARE_SERIES: &[&str] = &["it is part of {v}", "it belongs to {v}"];
@@ -338,4 +372,9 @@ pub(crate) const BARE_YEAR: &[&str] = &["it is from the {v}", "it dates from the
 pub(crate) const BARE_OTHER: &[&str] = &["its {l} is {v}", "it has {v} as its {l}"];
 
 pub(crate) const THEN_VERB: &[&str] = &["it {plot}", "the {thing} {plot}", "this one {plot}"];
-pub(crate) const THEN_CLAUSE: &[&str] = &["the premise: {plot}", "its premise: {plot}", "what it is about: {plot}", "the story: {plot}"];
+pub(crate) const THEN_CLAUSE: &[&str] = &[
+    "the premise: {plot}",
+    "its premise: {plot}",
+    "what it is about: {plot}",
+    "the story: {plot}",
+];

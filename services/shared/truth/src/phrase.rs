@@ -24,7 +24,11 @@ pub struct Point {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum PointKind {
-    Shared { role: Role, attribute: String, value: String },
+    Shared {
+        role: Role,
+        attribute: String,
+        value: String,
+    },
     CoLiked,
     Premise(Premise),
 }
@@ -43,20 +47,38 @@ pub struct Matter<'a> {
 ///
 /// The first link to the history leads; a second point follows, in the same sentence or in its own. Mentions carry no
 /// surface yet where they name history items: [`Part::Mention`] holds the target, and `surface` fills the words in.
-pub fn compose(matter: &Matter<'_>, points: &[Point], style: u32, surface: &dyn Fn(&Target) -> String) -> Vec<Vec<Part>> {
+pub fn compose(
+    matter: &Matter<'_>,
+    points: &[Point],
+    style: u32,
+    surface: &dyn Fn(&Target) -> String,
+) -> Vec<Vec<Part>> {
     let style = (style % STYLES) as usize;
     let speaker = Speaker { matter, surface };
     let lead = points.iter().position(|point| !point.history.is_empty());
-    let Some(lead) = lead else { return speaker.alone(points, style) };
+    let Some(lead) = lead else {
+        return speaker.alone(points, style);
+    };
     let main = &points[lead];
     let mut first = speaker.say(pick(main_patterns(&main.kind), style), Some(main), None);
-    let second = points.iter().enumerate().find(|(n, point)| *n != lead && point.kind != main.kind).map(|(_, point)| point);
+    let second = points
+        .iter()
+        .enumerate()
+        .find(|(n, point)| *n != lead && point.kind != main.kind)
+        .map(|(_, point)| point);
     let Some(second) = second else { return vec![first] };
     let pattern = pick(second_patterns(main, second), style / 3 + style);
     let mut follow = speaker.say(pattern, Some(second), None);
     // Every third style makes one sentence of two statements, where the first has no inner stop.
-    let text_of = |parts: &[Part]| parts.iter().any(|p| matches!(p, Part::Text(t) if t.contains([';', ':'])));
-    let joinable = style % 3 == 1 && !text_of(&first) && !text_of(&follow) && !matches!(second.kind, PointKind::Premise(_));
+    let text_of = |parts: &[Part]| {
+        parts
+            .iter()
+            .any(|p| matches!(p, Part::Text(t) if t.contains([';', ':'])))
+    };
+    let joinable = style % 3 == 1
+        && !text_of(&first)
+        && !text_of(&follow)
+        && !matches!(second.kind, PointKind::Premise(_));
     if joinable {
         trim_stop(&mut first);
         first.push(Part::Text(", and ".to_owned()));
@@ -92,14 +114,28 @@ fn main_patterns(kind: &PointKind) -> &'static [&'static str] {
             Role::Place | Role::Other | Role::Premise | Role::Hidden => p::OTHER,
         },
         PointKind::CoLiked => p::CO_LIKED,
-        PointKind::Premise(premise) => if premise.form == Form::Verb { p::PREMISE_VERB } else { p::PREMISE_CLAUSE },
+        PointKind::Premise(premise) => {
+            if premise.form == Form::Verb {
+                p::PREMISE_VERB
+            } else {
+                p::PREMISE_CLAUSE
+            }
+        }
     }
 }
 
 fn second_patterns(main: &Point, second: &Point) -> &'static [&'static str] {
     let same = same_items(&main.history, &second.history);
     let overlap = second.history.iter().any(|id| main.history.contains(id));
-    let by_overlap = |also, same_patterns, bare| if same { same_patterns } else if overlap { bare } else { also };
+    let by_overlap = |also, same_patterns, bare| {
+        if same {
+            same_patterns
+        } else if overlap {
+            bare
+        } else {
+            also
+        }
+    };
     match &second.kind {
         PointKind::Shared { role, .. } => match role {
             Role::Director => by_overlap(p::ALSO_DIRECTOR, p::SAME_DIRECTOR, p::BARE_DIRECTOR),
@@ -109,8 +145,20 @@ fn second_patterns(main: &Point, second: &Point) -> &'static [&'static str] {
             Role::Year => by_overlap(p::ALSO_YEAR, p::SAME_YEAR, p::BARE_YEAR),
             _ => by_overlap(p::ALSO_OTHER, p::SAME_OTHER, p::BARE_OTHER),
         },
-        PointKind::CoLiked => if same { p::SAME_CO_LIKED } else { p::ALSO_CO_LIKED },
-        PointKind::Premise(premise) => if premise.form == Form::Verb { p::THEN_VERB } else { p::THEN_CLAUSE },
+        PointKind::CoLiked => {
+            if same {
+                p::SAME_CO_LIKED
+            } else {
+                p::ALSO_CO_LIKED
+            }
+        }
+        PointKind::Premise(premise) => {
+            if premise.form == Form::Verb {
+                p::THEN_VERB
+            } else {
+                p::THEN_CLAUSE
+            }
+        }
     }
 }
 
@@ -126,11 +174,19 @@ struct Speaker<'a> {
 impl Speaker<'_> {
     /// What can be said without a link: the item's attributes, else its premise.
     fn alone(&self, points: &[Point], style: usize) -> Vec<Vec<Part>> {
-        let premise = points.iter().find(|point| matches!(point.kind, PointKind::Premise(_)));
+        let premise = points
+            .iter()
+            .find(|point| matches!(point.kind, PointKind::Premise(_)));
         if let Some(about) = self.about(style) {
-            let patterns = if self.matter.has_history { p::UNRELATED } else { p::ALONE };
+            let patterns = if self.matter.has_history {
+                p::UNRELATED
+            } else {
+                p::ALONE
+            };
             let first = self.say(pick(patterns, style), None, Some(&about));
-            let Some(premise) = premise else { return vec![first] };
+            let Some(premise) = premise else {
+                return vec![first];
+            };
             let patterns = match &premise.kind {
                 PointKind::Premise(premise) if premise.form == Form::Verb => p::THEN_VERB,
                 _ => p::THEN_CLAUSE,
@@ -159,11 +215,15 @@ impl Speaker<'_> {
         let parts = pieces(pattern).map(|piece| match piece {
             Piece::Text(text) => Part::Text(text.to_owned()),
             Piece::Hole(name) => match facts.value(name) {
-                Some((attribute, value)) => {
-                    self.mention(Target::Value { attribute: attribute.to_owned(), value: value.to_owned() })
-                }
+                Some((attribute, value)) => self.mention(Target::Value {
+                    attribute: attribute.to_owned(),
+                    value: value.to_owned(),
+                }),
                 None if name == "l" => {
-                    let attribute = facts.value("o").map(|(attribute, _)| attribute.to_owned()).unwrap_or_default();
+                    let attribute = facts
+                        .value("o")
+                        .map(|(attribute, _)| attribute.to_owned())
+                        .unwrap_or_default();
                     self.mention(Target::Label { attribute })
                 }
                 None => self.mention(Target::Noun(self.matter.thing)),
@@ -184,12 +244,17 @@ impl Speaker<'_> {
                     "i" => parts.push(self.mention(Target::Item)),
                     "h" => self.list(&mut parts, history.iter().cloned().map(Target::History)),
                     "hi" => {
-                        self.list(&mut parts, history.iter().cloned().map(Target::History).chain([Target::Item]));
+                        self.list(
+                            &mut parts,
+                            history.iter().cloned().map(Target::History).chain([Target::Item]),
+                        );
                     }
                     "thing" => parts.push(self.mention(Target::Noun(thing))),
                     "things" => parts.push(self.mention(Target::Nouns(thing))),
                     "tried" => parts.push(self.mention(Target::Tried(thing))),
-                    "liked" if point.is_some_and(|point| !point.liked) => parts.push(self.mention(Target::Tried(thing))),
+                    "liked" if point.is_some_and(|point| !point.liked) => {
+                        parts.push(self.mention(Target::Tried(thing)))
+                    }
                     "liked" => parts.push(Part::Text("liked".to_owned())),
                     "was" => parts.push(Part::Text(if many { "were" } else { "was" }.to_owned())),
                     "both" => parts.push(Part::Text(if many { "all" } else { "both" }.to_owned())),
@@ -204,10 +269,13 @@ impl Speaker<'_> {
 
     fn of_point(&self, point: &Point, name: &str) -> Option<Part> {
         Some(match (&point.kind, name) {
-            (PointKind::Shared { attribute, value, .. }, "v") => {
-                self.mention(Target::Value { attribute: attribute.clone(), value: value.clone() })
-            }
-            (PointKind::Shared { attribute, .. }, "l") => self.mention(Target::Label { attribute: attribute.clone() }),
+            (PointKind::Shared { attribute, value, .. }, "v") => self.mention(Target::Value {
+                attribute: attribute.clone(),
+                value: value.clone(),
+            }),
+            (PointKind::Shared { attribute, .. }, "l") => self.mention(Target::Label {
+                attribute: attribute.clone(),
+            }),
             (PointKind::Premise(premise), "plot") => self.mention(Target::Plot(premise.clone())),
             _ => return None,
         })
@@ -217,7 +285,9 @@ impl Speaker<'_> {
         let targets: Vec<Target> = targets.collect();
         for (n, target) in targets.iter().enumerate() {
             if n > 0 {
-                parts.push(Part::Text(if n + 1 == targets.len() { "and" } else { "," }.to_owned()));
+                parts.push(Part::Text(
+                    if n + 1 == targets.len() { "and" } else { "," }.to_owned(),
+                ));
             }
             parts.push(self.mention(target.clone()));
         }
@@ -256,7 +326,10 @@ impl<'a> ItemFacts<'a> {
             // The rarest genre says most.
             let value = if hole == "g" {
                 values.iter().filter(usable).max_by(|a, b| {
-                    vocabulary.genre_rarity(a).total_cmp(&vocabulary.genre_rarity(b)).then(std::cmp::Ordering::Greater)
+                    vocabulary
+                        .genre_rarity(a)
+                        .total_cmp(&vocabulary.genre_rarity(b))
+                        .then(std::cmp::Ordering::Greater)
                 })
             } else {
                 values.iter().find(usable)
@@ -269,7 +342,10 @@ impl<'a> ItemFacts<'a> {
     }
 
     fn value(&self, hole: &str) -> Option<(&'a str, &'a str)> {
-        self.values.iter().find(|(h, ..)| *h == hole).map(|(_, attribute, value)| (*attribute, *value))
+        self.values
+            .iter()
+            .find(|(h, ..)| *h == hole)
+            .map(|(_, attribute, value)| (*attribute, *value))
     }
 
     fn can_say(&self, pattern: &str) -> bool {
@@ -287,16 +363,29 @@ enum Piece<'p> {
 
 fn pieces(pattern: &str) -> impl Iterator<Item = Piece<'_>> {
     pattern.split('{').enumerate().flat_map(|(n, chunk)| {
-        let (hole, text) = if n == 0 { (None, chunk) } else { chunk.split_once('}').map_or((None, chunk), |(h, t)| (Some(h), t)) };
-        hole.map(Piece::Hole).into_iter().chain((!text.is_empty()).then_some(Piece::Text(text)))
+        let (hole, text) = if n == 0 {
+            (None, chunk)
+        } else {
+            chunk.split_once('}').map_or((None, chunk), |(h, t)| (Some(h), t))
+        };
+        hole.map(Piece::Hole)
+            .into_iter()
+            .chain((!text.is_empty()).then_some(Piece::Text(text)))
     })
 }
 
 /// The words that stand for a target: titles and values as the data have them, cleaned; known genres in lower case.
-pub fn surface(target: &Target, item: &Item, title_of: &dyn Fn(&ItemId) -> Option<String>, vocabulary: &Vocabulary) -> String {
+pub fn surface(
+    target: &Target,
+    item: &Item,
+    title_of: &dyn Fn(&ItemId) -> Option<String>,
+    vocabulary: &Vocabulary,
+) -> String {
     match target {
         Target::Item => sayable(&item.title, TITLE_CHARS_MAX).unwrap_or_default(),
-        Target::History(id) => title_of(id).and_then(|title| sayable(&title, TITLE_CHARS_MAX)).unwrap_or_default(),
+        Target::History(id) => title_of(id)
+            .and_then(|title| sayable(&title, TITLE_CHARS_MAX))
+            .unwrap_or_default(),
         Target::Value { attribute, value } => {
             let cleaned = crate::text::clean(value, VALUE_CHARS_MAX);
             if vocabulary.role(attribute) == Role::Genre && crate::lexicon::is_genre_phrase(&cleaned) {
@@ -316,11 +405,45 @@ pub fn surface(target: &Target, item: &Item, title_of: &dyn Fn(&ItemId) -> Optio
 /// Every fixed word that a composed text can contain: what a closed vocabulary must hold.
 pub fn all_patterns() -> impl Iterator<Item = &'static str> {
     [
-        p::DIRECTOR, p::CAST, p::GENRE, p::CO_LIKED, p::SERIES, p::SOURCE, p::AUTHOR, p::MAKER, p::YEAR, p::OTHER, p::UNRELATED,
-        p::ALONE, p::PREMISE_VERB, p::PREMISE_CLAUSE, p::UNRELATED_VERB, p::UNRELATED_CLAUSE, p::ABOUT, p::ALSO_DIRECTOR, p::ALSO_CAST,
-        p::ALSO_GENRE, p::ALSO_CO_LIKED, p::ALSO_SERIES, p::ALSO_YEAR, p::ALSO_OTHER, p::SAME_DIRECTOR, p::SAME_CAST, p::SAME_GENRE,
-        p::SAME_CO_LIKED, p::SAME_SERIES, p::SAME_YEAR, p::SAME_OTHER, p::BARE_DIRECTOR, p::BARE_CAST, p::BARE_GENRE, p::BARE_SERIES,
-        p::BARE_YEAR, p::BARE_OTHER, p::THEN_VERB, p::THEN_CLAUSE,
+        p::DIRECTOR,
+        p::CAST,
+        p::GENRE,
+        p::CO_LIKED,
+        p::SERIES,
+        p::SOURCE,
+        p::AUTHOR,
+        p::MAKER,
+        p::YEAR,
+        p::OTHER,
+        p::UNRELATED,
+        p::ALONE,
+        p::PREMISE_VERB,
+        p::PREMISE_CLAUSE,
+        p::UNRELATED_VERB,
+        p::UNRELATED_CLAUSE,
+        p::ABOUT,
+        p::ALSO_DIRECTOR,
+        p::ALSO_CAST,
+        p::ALSO_GENRE,
+        p::ALSO_CO_LIKED,
+        p::ALSO_SERIES,
+        p::ALSO_YEAR,
+        p::ALSO_OTHER,
+        p::SAME_DIRECTOR,
+        p::SAME_CAST,
+        p::SAME_GENRE,
+        p::SAME_CO_LIKED,
+        p::SAME_SERIES,
+        p::SAME_YEAR,
+        p::SAME_OTHER,
+        p::BARE_DIRECTOR,
+        p::BARE_CAST,
+        p::BARE_GENRE,
+        p::BARE_SERIES,
+        p::BARE_YEAR,
+        p::BARE_OTHER,
+        p::THEN_VERB,
+        p::THEN_CLAUSE,
     ]
     .into_iter()
     .flatten()

@@ -21,7 +21,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { relations_max: 12, history_items_max: 3, values_max: 16 }
+        Self {
+            relations_max: 12,
+            history_items_max: 3,
+            values_max: 16,
+        }
     }
 }
 
@@ -46,7 +50,11 @@ pub struct Relation {
 pub enum Kind {
     /// The item and the history items have this value (of the item's own attribute) in common.
     /// For years the value is a decade: `1990s`.
-    Shared { role: Role, attribute: String, value: String },
+    Shared {
+        role: Role,
+        attribute: String,
+        value: String,
+    },
     /// People who liked the history item liked this one `lift` times more often than chance.
     CoLiked { lift: f32, support: u32 },
     /// What the item is about.
@@ -56,9 +64,10 @@ pub enum Kind {
 impl Relation {
     pub fn fact_kind(&self) -> FactKind {
         match &self.kind {
-            Kind::Shared { attribute, value, .. } => {
-                FactKind::Shared { attribute: attribute.clone(), value: value.clone() }
-            }
+            Kind::Shared { attribute, value, .. } => FactKind::Shared {
+                attribute: attribute.clone(),
+                value: value.clone(),
+            },
             Kind::CoLiked { lift, .. } => FactKind::CoLiked { lift: *lift },
             Kind::Premise(_) => FactKind::Premise,
         }
@@ -76,7 +85,12 @@ pub fn relations(pair: &Pair, history: &History) -> Vec<Relation> {
 }
 
 /// [`relations`] with a deployment's vocabulary and bounds.
-pub fn relations_within(vocabulary: &Vocabulary, limits: &Limits, pair: &Pair, history: &History) -> Vec<Relation> {
+pub fn relations_within(
+    vocabulary: &Vocabulary,
+    limits: &Limits,
+    pair: &Pair,
+    history: &History,
+) -> Vec<Relation> {
     let past = past(pair, history);
     let mut found = Vec::new();
     for (attribute, values) in &pair.item.attributes {
@@ -85,8 +99,13 @@ pub fn relations_within(vocabulary: &Vocabulary, limits: &Limits, pair: &Pair, h
             continue;
         }
         for value in values.iter().take(limits.values_max) {
-            let Some(value) = shared_value(role, value) else { continue };
-            if found.iter().any(|r: &Relation| same_statement(r, role, attribute, &value)) {
+            let Some(value) = shared_value(role, value) else {
+                continue;
+            };
+            if found
+                .iter()
+                .any(|r: &Relation| same_statement(r, role, attribute, &value))
+            {
                 continue;
             }
             found.extend(shared(vocabulary, limits, pair, &past, role, attribute, &value));
@@ -128,7 +147,11 @@ fn past(pair: &Pair, history: &History) -> Vec<Past> {
             && fold(&item.title) != namesake
             && sayable(&item.title, TITLE_CHARS_MAX).is_some();
         if nameable && interaction.signal != Signal::Disliked {
-            past.push(Past { item: Arc::clone(item), liked: interaction.signal == Signal::Liked, age: past.len() });
+            past.push(Past {
+                item: Arc::clone(item),
+                liked: interaction.signal == Signal::Liked,
+                age: past.len(),
+            });
         }
     }
     past
@@ -146,7 +169,9 @@ fn shared_value(role: Role, value: &str) -> Option<String> {
 pub fn decade(year: &str) -> Option<String> {
     let digits = year.trim().strip_suffix('s').unwrap_or(year.trim());
     let number: u32 = digits.parse().ok().filter(|_| digits.len() == 4)?;
-    (1000..=2999).contains(&number).then(|| format!("{}s", number / 10 * 10))
+    (1000..=2999)
+        .contains(&number)
+        .then(|| format!("{}s", number / 10 * 10))
 }
 
 fn same_statement(relation: &Relation, role: Role, attribute: &str, value: &str) -> bool {
@@ -165,7 +190,11 @@ pub fn holdings<'a>(
     let wanted = fold(value);
     let mut holdings = Vec::new();
     for (name, values) in &item.attributes {
-        let fits = if role == Role::Other { fold(name) == fold(attribute) } else { vocabulary.role(name) == role };
+        let fits = if role == Role::Other {
+            fold(name) == fold(attribute)
+        } else {
+            vocabulary.role(name) == role
+        };
         if !fits {
             continue;
         }
@@ -189,8 +218,10 @@ fn shared(
     attribute: &str,
     value: &str,
 ) -> Option<Relation> {
-    let holders: Vec<&Past> =
-        past.iter().filter(|p| !holdings(vocabulary, &p.item, role, attribute, value).is_empty()).collect();
+    let holders: Vec<&Past> = past
+        .iter()
+        .filter(|p| !holdings(vocabulary, &p.item, role, attribute, value).is_empty())
+        .collect();
     let liked = holders.iter().any(|p| p.liked);
     let holders: Vec<&Past> = holders.into_iter().filter(|p| p.liked == liked).collect();
     let newest = holders.first()?;
@@ -215,14 +246,20 @@ fn shared(
         evidence.push(attribute_evidence(&pair.item, name, held));
     }
     for past in &named {
-        evidence.push(Evidence::History { item: past.item.id.clone() });
+        evidence.push(Evidence::History {
+            item: past.item.id.clone(),
+        });
         for (name, held) in holdings(vocabulary, &past.item, role, attribute, value) {
             evidence.push(attribute_evidence(&past.item, name, held));
         }
     }
     let strength = 1.0 + 0.15 * (holders.len() as f32).ln();
     Some(Relation {
-        kind: Kind::Shared { role, attribute: attribute.to_owned(), value: value.to_owned() },
+        kind: Kind::Shared {
+            role,
+            attribute: attribute.to_owned(),
+            value: value.to_owned(),
+        },
         history: named.iter().map(|p| Arc::clone(&p.item)).collect(),
         liked,
         weight: base * rarity * strength * recency(newest.age) * opinion(liked),
@@ -231,13 +268,21 @@ fn shared(
 }
 
 fn attribute_evidence(item: &Item, name: &str, value: &str) -> Evidence {
-    Evidence::Attribute { item: item.id.clone(), name: name.to_owned(), value: value.to_owned() }
+    Evidence::Attribute {
+        item: item.id.clone(),
+        name: name.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 fn distinct_titles<'a>(holders: &[&'a Past], max: usize) -> Vec<&'a Past> {
     let mut named: Vec<&Past> = Vec::new();
     for past in holders {
-        if named.len() < max && !named.iter().any(|n| fold(&n.item.title) == fold(&past.item.title)) {
+        if named.len() < max
+            && !named
+                .iter()
+                .any(|n| fold(&n.item.title) == fold(&past.item.title))
+        {
             named.push(past);
         }
     }
@@ -247,7 +292,9 @@ fn distinct_titles<'a>(holders: &[&'a Past], max: usize) -> Vec<&'a Past> {
 fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
     let mut found: Vec<Relation> = Vec::new();
     for affinity in &pair.affinities {
-        let Some(past) = past.iter().find(|p| p.item.id == affinity.item) else { continue };
+        let Some(past) = past.iter().find(|p| p.item.id == affinity.item) else {
+            continue;
+        };
         if !affinity.lift.is_finite() || affinity.lift < LIFT_MIN || affinity.support == 0 {
             continue;
         }
@@ -255,13 +302,20 @@ fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
         let trust = affinity.support as f32 / (affinity.support as f32 + 5.0);
         let strength = (affinity.lift.ln() * trust).min(3.0);
         found.push(Relation {
-            kind: Kind::CoLiked { lift: affinity.lift, support: affinity.support },
+            kind: Kind::CoLiked {
+                lift: affinity.lift,
+                support: affinity.support,
+            },
             history: vec![Arc::clone(&past.item)],
             liked: past.liked,
             weight: (0.3 + 0.75 * strength) * recency(past.age) * opinion(past.liked),
             evidence: vec![
-                Evidence::History { item: past.item.id.clone() },
-                Evidence::Affinity { item: past.item.id.clone() },
+                Evidence::History {
+                    item: past.item.id.clone(),
+                },
+                Evidence::Affinity {
+                    item: past.item.id.clone(),
+                },
             ],
         });
     }

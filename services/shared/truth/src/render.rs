@@ -16,11 +16,16 @@ pub enum Target {
     /// The title of a history item.
     History(ItemId),
     /// A value of an attribute of the recommended item (shared with history items or not).
-    Value { attribute: String, value: String },
+    Value {
+        attribute: String,
+        value: String,
+    },
     /// The item's premise.
     Plot(Premise),
     /// The spoken name of an attribute ("photographer").
-    Label { attribute: String },
+    Label {
+        attribute: String,
+    },
     /// "film", "films", "watched": words that depend on what is recommended. They claim nothing.
     Noun(Thing),
     Nouns(Thing),
@@ -73,8 +78,13 @@ fn push_word(out: &mut Rendered, word: &str) {
     let punctuation = word.starts_with([',', '.', ';', ':', '!', '?', ')']);
     if punctuation {
         // "… like What's Up, Doc?" ends by itself.
-        let ends_itself = out.text.ends_with(['.', '!', '?']) && out.mentions.last().is_some_and(|m| m.span.end == out.text.len());
-        let word = if ends_itself { word.strip_prefix('.').unwrap_or(word) } else { word };
+        let ends_itself = out.text.ends_with(['.', '!', '?'])
+            && out.mentions.last().is_some_and(|m| m.span.end == out.text.len());
+        let word = if ends_itself {
+            word.strip_prefix('.').unwrap_or(word)
+        } else {
+            word
+        };
         out.text.push_str(word);
         return;
     }
@@ -89,27 +99,79 @@ fn push_word(out: &mut Rendered, word: &str) {
 
 fn push_mention(out: &mut Rendered, target: &Target, surface: &str) {
     if let Target::Noun(_) | Target::Nouns(_) = target {
-        // "a film noir", not "a film noir film".
-        let said = out.mentions.last().is_some_and(|m| {
-            matches!(m.target, Target::Value { .. })
-                && m.span.end == out.text.len()
-                && out.text[m.span.clone()].to_lowercase().split(' ').any(|w| w == surface || format!("{w}s") == surface)
-        });
-        if said {
-            return;
+        let plural = matches!(target, Target::Nouns(_));
+        let genre = out
+            .mentions
+            .last_mut()
+            .filter(|m| matches!(m.target, Target::Value { .. }) && m.span.end == out.text.len());
+        if let Some(genre) = genre {
+            let (form, alone) = before_noun(&out.text[genre.span.clone()], surface, plural);
+            out.text.truncate(genre.span.start);
+            fix_article(&mut out.text, &form);
+            space(&mut out.text);
+            let start = out.text.len();
+            out.text
+                .push_str(&if start == 0 { capitalised(&form) } else { form });
+            genre.span = start..out.text.len();
+            if alone {
+                return;
+            }
         }
     }
     fix_article(&mut out.text, surface);
     space(&mut out.text);
     let start = out.text.len();
     let is_title = matches!(target, Target::Item | Target::History(_));
-    let keeps_case = is_title || matches!(target, Target::Plot(premise) if premise.form.is_clause() && start > 0);
+    let keeps_case =
+        is_title || matches!(target, Target::Plot(premise) if premise.form.is_clause() && start > 0);
     if at_start(&out.text) && !keeps_case {
         out.text.push_str(&capitalised(surface));
     } else {
         out.text.push_str(surface);
     }
-    out.mentions.push(Mention { span: start..out.text.len(), target: target.clone() });
+    out.mentions.push(Mention {
+        span: start..out.text.len(),
+        target: target.clone(),
+    });
+}
+
+/// The form of a genre before "film" or "films", and whether it says that already: "a comedy", "romantic films", "a film noir".
+fn before_noun(genre: &str, noun: &str, plural: bool) -> (String, bool) {
+    const NOUNS: [&str; 9] = [
+        "comedy",
+        "drama",
+        "thriller",
+        "western",
+        "documentary",
+        "musical",
+        "melodrama",
+        "satire",
+        "mystery",
+    ];
+    const ADJECTIVES: [(&str, &str); 5] = [
+        ("biography", "biographical"),
+        ("romance", "romantic"),
+        ("history", "historical"),
+        ("animation", "animated"),
+        ("sport", "sports"),
+    ];
+    let lower = genre.to_lowercase();
+    if let Some((_, adjective)) = ADJECTIVES.iter().find(|(noun, _)| *noun == lower) {
+        return ((*adjective).to_owned(), false);
+    }
+    let says_it = lower.split(' ').any(|w| w == noun || format!("{w}s") == noun);
+    let is_noun = matches!(noun, "film" | "films")
+        && lower
+            .split([' ', '-'])
+            .next_back()
+            .is_some_and(|last| NOUNS.contains(&last));
+    match (says_it || is_noun, plural) {
+        (true, true) if is_noun => match genre.strip_suffix('y') {
+            Some(stem) => (format!("{stem}ies"), true),
+            None => (format!("{genre}s"), true),
+        },
+        (said, _) => (genre.to_owned(), said),
+    }
 }
 
 fn at_start(text: &str) -> bool {
@@ -140,7 +202,9 @@ fn fix_article(text: &mut String, next: &str) {
 
 fn capitalised(word: &str) -> String {
     let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -152,7 +216,13 @@ mod tests {
     }
 
     fn genre(value: &str) -> Part {
-        Part::Mention(Target::Value { attribute: "genre".into(), value: value.into() }, value.into())
+        Part::Mention(
+            Target::Value {
+                attribute: "genre".into(),
+                value: value.into(),
+            },
+            value.into(),
+        )
     }
 
     #[test]
@@ -160,14 +230,47 @@ mod tests {
         let item = |title: &str| Part::Mention(Target::Item, title.to_owned());
         let noun = Part::Mention(Target::Noun(Thing::Film), "film".into());
         for (parts, expected) in [
-            (vec![text("like"), item("What's Up, Doc?"), text(", it is a"), genre("action"), noun.clone(), text(".")],
-             "Like What's Up, Doc?, it is an action film."),
-            (vec![text("a"), genre("animated"), noun.clone(), text(": "), item("R.I.P.D."), text(".")], "An animated film: R.I.P.D."),
-            (vec![item("eXistenZ"), text("is a"), genre("film noir"), noun, text(".")], "eXistenZ is a film noir."),
+            (
+                vec![
+                    text("like"),
+                    item("What's Up, Doc?"),
+                    text(", it is a"),
+                    genre("action"),
+                    noun.clone(),
+                    text("."),
+                ],
+                "Like What's Up, Doc?, it is an action film.",
+            ),
+            (
+                vec![
+                    text("a"),
+                    genre("animated"),
+                    noun.clone(),
+                    text(": "),
+                    item("R.I.P.D."),
+                    text("."),
+                ],
+                "An animated film: R.I.P.D.",
+            ),
+            (
+                vec![
+                    item("eXistenZ"),
+                    text("is a"),
+                    genre("film noir"),
+                    noun,
+                    text("."),
+                ],
+                "eXistenZ is a film noir.",
+            ),
         ] {
             let rendered = render(&parts);
             assert_eq!(rendered.text, expected);
-            assert!(rendered.mentions.iter().all(|m| rendered.text.is_char_boundary(m.span.end)));
+            assert!(
+                rendered
+                    .mentions
+                    .iter()
+                    .all(|m| rendered.text.is_char_boundary(m.span.end))
+            );
         }
     }
 }

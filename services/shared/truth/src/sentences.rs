@@ -5,19 +5,25 @@ use std::sync::Arc;
 /// Longest stretch that is held back while no sentence ends, in bytes; beyond it the stretch is given out as it is (and refused).
 const PENDING_BYTES_MAX: usize = 4_096;
 
-const ABBREVIATIONS: &[&str] = &["mr", "mrs", "ms", "dr", "st", "jr", "sr", "vs", "lt", "col", "sgt", "capt", "prof", "no", "vol", "pt", "ft"];
+const ABBREVIATIONS: &[&str] = &[
+    "mr", "mrs", "ms", "dr", "st", "jr", "sr", "vs", "lt", "col", "sgt", "capt", "prof", "no", "vol", "pt",
+    "ft",
+];
 
 /// Collects text and gives out whole sentences.
 #[derive(Clone, Debug)]
 pub struct Sentences {
-    /// Known titles and values with a stop inside.
+    /// Known titles and values with a stop inside, or a last word that looks like an abbreviation.
     surfaces: Arc<Vec<String>>,
     pending: String,
 }
 
 impl Sentences {
     pub(crate) fn new(surfaces: Arc<Vec<String>>) -> Self {
-        Self { surfaces, pending: String::new() }
+        Self {
+            surfaces,
+            pending: String::new(),
+        }
     }
 
     /// Adds text; what comes back are sentences without blanks around them.
@@ -53,12 +59,20 @@ impl Sentences {
                 continue;
             }
             let mut end = at + c.len_utf8();
-            while let Some(next) = text[end..].chars().next().filter(|n| matches!(n, '.' | '!' | '?' | '"' | '”' | '’' | '\'' | ')')) {
+            while let Some(next) = text[end..]
+                .chars()
+                .next()
+                .filter(|n| matches!(n, '.' | '!' | '?' | '"' | '”' | '’' | '\'' | ')'))
+            {
                 end += next.len_utf8();
             }
             let after = &text[end..];
-            let Some(next) = after.trim_start().chars().next() else { return None };
-            let begins = after.starts_with(char::is_whitespace) && !next.is_lowercase() && !matches!(next, ',' | ';' | ':');
+            let Some(next) = after.trim_start().chars().next() else {
+                return None;
+            };
+            let begins = after.starts_with(char::is_whitespace)
+                && !next.is_lowercase()
+                && !matches!(next, ',' | ';' | ':');
             if begins && !(c == '.' && self.is_abbreviation(at)) && !self.inside_surface(at) {
                 return Some(end);
             }
@@ -67,22 +81,38 @@ impl Sentences {
     }
 
     fn is_abbreviation(&self, at: usize) -> bool {
-        let before = self.pending[..at].rsplit(|c: char| c.is_whitespace() || matches!(c, '.' | '(' | '"')).next().unwrap_or_default();
+        let before = self.pending[..at]
+            .rsplit(|c: char| c.is_whitespace() || matches!(c, '.' | '(' | '"'))
+            .next()
+            .unwrap_or_default();
+        // "The Man from Planet X." ends there.
+        if self
+            .surfaces
+            .iter()
+            .any(|surface| self.pending[..at].ends_with(surface.as_str()))
+        {
+            return false;
+        }
         before.chars().count() <= 1 || ABBREVIATIONS.contains(&before.to_lowercase().as_str())
     }
 
     /// Whether the stop at `at` is, or may become, part of a known title or name.
     fn inside_surface(&self, at: usize) -> bool {
         self.surfaces.iter().any(|surface| {
-            surface.char_indices().filter(|(_, c)| matches!(c, '.' | '!' | '?')).any(|(stop, _)| {
-                // The last character of a title may well end the sentence.
-                if stop + 1 >= surface.len() || stop > at {
-                    return false;
-                }
-                let start = at - stop;
-                let Some(here) = self.pending.get(start..) else { return false };
-                here.bytes().zip(surface.bytes()).all(|(a, b)| a == b)
-            })
+            surface
+                .char_indices()
+                .filter(|(_, c)| matches!(c, '.' | '!' | '?'))
+                .any(|(stop, _)| {
+                    // The last character of a title may well end the sentence.
+                    if stop + 1 >= surface.len() || stop > at {
+                        return false;
+                    }
+                    let start = at - stop;
+                    let Some(here) = self.pending.get(start..) else {
+                        return false;
+                    };
+                    here.bytes().zip(surface.bytes()).all(|(a, b)| a == b)
+                })
         })
     }
 }
@@ -100,9 +130,18 @@ mod tests {
 
     #[test]
     fn stops_inside_titles_and_abbreviations_do_not_cut_however_the_text_is_streamed() {
-        let surfaces = Arc::new(vec!["Good Night. And Good Luck".to_owned(), "Mr. & Mrs. Smith".to_owned()]);
-        let text = "Like Good Night. And Good Luck, it is by G. Clooney. You liked Mr. & Mrs. Smith! It fits? Yes";
-        let expected = ["Like Good Night. And Good Luck, it is by G. Clooney.", "You liked Mr. & Mrs. Smith!", "It fits?", "Yes"];
+        let surfaces = Arc::new(vec![
+            "Good Night. And Good Luck".to_owned(),
+            "Mr. & Mrs. Smith".to_owned(),
+        ]);
+        let text =
+            "Like Good Night. And Good Luck, it is by G. Clooney. You liked Mr. & Mrs. Smith! It fits? Yes";
+        let expected = [
+            "Like Good Night. And Good Luck, it is by G. Clooney.",
+            "You liked Mr. & Mrs. Smith!",
+            "It fits?",
+            "Yes",
+        ];
         for step in [1, 2, 3, 7, 200] {
             let mut cutter = Sentences::new(Arc::clone(&surfaces));
             let mut found = Vec::new();

@@ -123,7 +123,11 @@ pub(crate) fn words(text: &str) -> Vec<Word> {
                 words.push(word(text, from..at));
             }
             if c == '&' {
-                words.push(Word { span: at..at + 1, folded: "and".to_owned(), capital: false });
+                words.push(Word {
+                    span: at..at + 1,
+                    folded: "and".to_owned(),
+                    capital: false,
+                });
             }
         }
     }
@@ -142,14 +146,19 @@ fn word(text: &str, span: Range<usize>) -> Word {
         }
     }
     let surface = &text[span.clone()];
-    Word { folded: fold(surface), capital: surface.chars().next().is_some_and(char::is_uppercase), span }
+    Word {
+        folded: fold(surface),
+        capital: surface.chars().next().is_some_and(char::is_uppercase),
+        span,
+    }
 }
 
 /// A cleaned text that may stand in a sentence shown to a person; `None` if it has no word, or looks like a link or an address.
 pub fn sayable(text: &str, chars_max: usize) -> Option<String> {
     let cleaned = clean(text, chars_max);
     let has_word = cleaned.chars().any(char::is_alphanumeric);
-    (has_word && !looks_like_link(&cleaned) && !cleaned.contains(['{', '}', '|', '\\', '`', '‹', '›'])).then_some(cleaned)
+    (has_word && !looks_like_link(&cleaned) && !cleaned.contains(['{', '}', '|', '\\', '`', '‹', '›']))
+        .then_some(cleaned)
 }
 
 /// URLs, e-mail addresses and handles.
@@ -158,13 +167,22 @@ pub(crate) fn looks_like_link(text: &str) -> bool {
     if lower.contains("://") || lower.contains("www.") || lower.contains('@') {
         return true;
     }
-    const ENDINGS: [&str; 14] =
-        ["com", "net", "org", "io", "info", "biz", "ru", "cn", "xyz", "co", "uk", "de", "app", "dev"];
-    lower.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',' | '"')).any(|piece| {
-        let host = piece.split('/').next().unwrap_or_default().trim_end_matches(['.', '!', '?', ';', ':']);
-        let Some((name, ending)) = host.rsplit_once('.') else { return false };
-        name.len() > 1 && name.ends_with(|c: char| c.is_ascii_alphanumeric()) && ENDINGS.contains(&ending)
-    })
+    const ENDINGS: [&str; 14] = [
+        "com", "net", "org", "io", "info", "biz", "ru", "cn", "xyz", "co", "uk", "de", "app", "dev",
+    ];
+    lower
+        .split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',' | '"'))
+        .any(|piece| {
+            let host = piece
+                .split('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(['.', '!', '?', ';', ':']);
+            let Some((name, ending)) = host.rsplit_once('.') else {
+                return false;
+            };
+            name.len() > 1 && name.ends_with(|c: char| c.is_ascii_alphanumeric()) && ENDINGS.contains(&ending)
+        })
 }
 
 /// The indefinite article for what follows it.
@@ -175,7 +193,11 @@ pub fn article(next: &str) -> &'static str {
     const A: [&str; 8] = ["uni", "eu", "one", "once", "use", "uto", "ura", "ute"];
     if let Some(digit) = first.chars().next().filter(char::is_ascii_digit) {
         let number: String = first.chars().take_while(char::is_ascii_digit).collect();
-        return if digit == '8' || number == "11" || number == "18" { "an" } else { "a" };
+        return if digit == '8' || number == "11" || number == "18" {
+            "an"
+        } else {
+            "a"
+        };
     }
     if AN.iter().any(|p| first.starts_with(p)) {
         return "an";
@@ -183,7 +205,11 @@ pub fn article(next: &str) -> &'static str {
     if A.iter().any(|p| first.starts_with(p)) && !first.starts_with("unin") && !first.starts_with("unim") {
         return "a";
     }
-    if first.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+    if first.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 #[cfg(test)]
@@ -215,15 +241,25 @@ mod tests {
 
     #[test]
     fn words_keep_inner_apostrophes_and_lose_the_possessive() {
-        let found: Vec<String> = words("Mann's Heat & O'Brien, 1990s!").into_iter().map(|w| w.folded).collect();
+        let found: Vec<String> = words("Mann's Heat & O'Brien, 1990s!")
+            .into_iter()
+            .map(|w| w.folded)
+            .collect();
         assert_eq!(found, ["mann", "heat", "and", "o'brien", "1990s"]);
     }
 
     #[test]
     fn articles_follow_the_sound() {
         for (next, expected) in [
-            ("action film", "an"), ("western", "a"), ("hour", "an"), ("union drama", "a"), 
-            ("1990s film", "a"), ("8 mm film", "an"), ("Italian place", "an"), ("European film", "a"), ("uninvited", "an"),
+            ("action film", "an"),
+            ("western", "a"),
+            ("hour", "an"),
+            ("union drama", "a"),
+            ("1990s film", "a"),
+            ("8 mm film", "an"),
+            ("Italian place", "an"),
+            ("European film", "a"),
+            ("uninvited", "an"),
         ] {
             assert_eq!(article(next), expected, "{next}");
         }
@@ -231,10 +267,25 @@ mod tests {
 
     #[test]
     fn links_and_addresses_are_not_sayable() {
-        for text in ["see http://x.y", "www.films.example", "me@example.org", "films.com/best", "   ", "***", "a|b"] {
+        for text in [
+            "see http://x.y",
+            "www.films.example",
+            "me@example.org",
+            "films.com/best",
+            "   ",
+            "***",
+            "a|b",
+        ] {
             assert_eq!(sayable(text, 80), None, "{text}");
         }
-        for text in ["Mr. & Mrs. Smith", "R.I.P.D.", "S1m0ne", "21 Jump Street", "What's Up, Doc?", "七人の侍"] {
+        for text in [
+            "Mr. & Mrs. Smith",
+            "R.I.P.D.",
+            "S1m0ne",
+            "21 Jump Street",
+            "What's Up, Doc?",
+            "七人の侍",
+        ] {
             assert!(sayable(text, 80).is_some(), "{text}");
         }
     }

@@ -31,7 +31,10 @@ pub enum Role {
 impl Role {
     /// Whether values are names of people or makers.
     pub fn is_name(self) -> bool {
-        matches!(self, Self::Director | Self::Cast | Self::Author | Self::Artist | Self::Maker)
+        matches!(
+            self,
+            Self::Director | Self::Cast | Self::Author | Self::Artist | Self::Maker
+        )
     }
 }
 
@@ -85,23 +88,121 @@ impl Thing {
 /// Attribute names by role, in the singular, lower case, words apart by blanks. The defaults; see [`Vocabulary::with`].
 const ROLES: &[(Role, &[&str])] = &[
     (Role::Director, &["director", "directed by", "filmmaker"]),
-    (Role::Cast, &["cast", "lead", "actor", "actress", "star", "starring", "leading actor", "cast member", "performer"]),
-    (Role::Author, &["author", "writer", "novelist", "written by", "poet"]),
+    (
+        Role::Cast,
+        &[
+            "cast",
+            "lead",
+            "actor",
+            "actress",
+            "star",
+            "starring",
+            "leading actor",
+            "cast member",
+            "performer",
+        ],
+    ),
+    (
+        Role::Author,
+        &["author", "writer", "novelist", "written by", "poet"],
+    ),
     (Role::Artist, &["artist", "band", "singer", "musician"]),
-    (Role::Maker, &["brand", "maker", "manufacturer", "studio", "chef", "developer", "designer", "label", "made by"]),
-    (Role::Genre, &["genre", "category", "tag", "style", "subgenre", "cuisine", "type"]),
-    (Role::Series, &["series", "franchise", "universe", "saga", "collection"]),
-    (Role::Source, &["source", "based on", "adapted from", "source material"]),
-    (Role::Year, &["year", "release year", "published", "publication year", "released", "decade"]),
-    (Role::Place, &["country", "place", "city", "location", "neighbourhood", "neighborhood", "region", "setting", "state"]),
-    (Role::Premise, &["premise", "plot", "logline", "synopsis", "tagline"]),
+    (
+        Role::Maker,
+        &[
+            "brand",
+            "maker",
+            "manufacturer",
+            "studio",
+            "chef",
+            "developer",
+            "designer",
+            "label",
+            "made by",
+        ],
+    ),
+    (
+        Role::Genre,
+        &["genre", "category", "tag", "style", "subgenre", "cuisine", "type"],
+    ),
+    (
+        Role::Series,
+        &["series", "franchise", "universe", "saga", "collection"],
+    ),
+    (
+        Role::Source,
+        &["source", "based on", "adapted from", "source material"],
+    ),
+    (
+        Role::Year,
+        &[
+            "year",
+            "release year",
+            "published",
+            "publication year",
+            "released",
+            "decade",
+        ],
+    ),
+    (
+        Role::Place,
+        &[
+            "country",
+            "place",
+            "city",
+            "location",
+            "neighbourhood",
+            "neighborhood",
+            "region",
+            "setting",
+            "state",
+        ],
+    ),
+    (
+        Role::Premise,
+        &["premise", "plot", "logline", "synopsis", "tagline"],
+    ),
     (
         Role::Hidden,
         &[
-            "id", "url", "link", "image", "poster", "imdb", "imdb id", "tmdb", "tmdb id", "isbn", "isbn13", "sku", "rating",
-            "rating count", "vote", "votes", "vote count", "vote average", "popularity", "revenue", "budget", "price",
-            "latitude", "longitude", "address", "phone", "postal code", "article", "language code", "runtime", "duration",
-            "review count", "stars", "hours", "pages", "page count", "website", "email",
+            "id",
+            "url",
+            "link",
+            "image",
+            "poster",
+            "imdb",
+            "imdb id",
+            "tmdb",
+            "tmdb id",
+            "isbn",
+            "isbn13",
+            "sku",
+            "rating",
+            "rating count",
+            "vote",
+            "votes",
+            "vote count",
+            "vote average",
+            "popularity",
+            "revenue",
+            "budget",
+            "price",
+            "latitude",
+            "longitude",
+            "address",
+            "phone",
+            "postal code",
+            "article",
+            "language code",
+            "runtime",
+            "duration",
+            "review count",
+            "stars",
+            "hours",
+            "pages",
+            "page count",
+            "website",
+            "email",
         ],
     ),
 ];
@@ -131,8 +232,10 @@ pub struct Vocabulary {
 
 impl Default for Vocabulary {
     fn default() -> Self {
-        let roles =
-            ROLES.iter().flat_map(|(role, names)| names.iter().map(|name| ((*name).to_owned(), *role))).collect();
+        let roles = ROLES
+            .iter()
+            .flat_map(|(role, names)| names.iter().map(|name| ((*name).to_owned(), *role)))
+            .collect();
         Self { roles }
     }
 }
@@ -141,7 +244,9 @@ impl Vocabulary {
     /// The defaults and, over them, a deployment's own names.
     pub fn with(names: impl IntoIterator<Item = (String, Role)>) -> Self {
         let mut vocabulary = Self::default();
-        vocabulary.roles.extend(names.into_iter().map(|(name, role)| (label(&name), role)));
+        vocabulary
+            .roles
+            .extend(names.into_iter().map(|(name, role)| (label(&name), role)));
         vocabulary
     }
 
@@ -164,16 +269,30 @@ impl Vocabulary {
     /// What is left of a genre's weight because everything has it; 1 for one that is worth mentioning.
     pub fn genre_rarity(&self, genre: &str) -> f32 {
         let folded = fold(genre);
-        COMMON_GENRES.iter().find(|(common, _)| *common == folded).map_or(1.0, |(_, rarity)| *rarity)
+        COMMON_GENRES
+            .iter()
+            .find(|(common, _)| *common == folded)
+            .map_or(1.0, |(_, rarity)| *rarity)
     }
 
     /// What kind of thing an item is, judged by the names of its attributes.
     pub fn thing(&self, item: &Item) -> Thing {
         let has = |role: Role| item.attributes.keys().any(|name| self.role(name) == role);
-        let named = |names: &[&str]| item.attributes.keys().any(|name| names.contains(&label(name).as_str()));
+        let named = |names: &[&str]| {
+            item.attributes
+                .keys()
+                .any(|name| names.contains(&label(name).as_str()))
+        };
         if has(Role::Director) || has(Role::Cast) {
             Thing::Film
-        } else if named(&["cuisine", "city", "neighbourhood", "neighborhood", "chef", "address"]) {
+        } else if named(&[
+            "cuisine",
+            "city",
+            "neighbourhood",
+            "neighborhood",
+            "chef",
+            "address",
+        ]) {
             Thing::Place
         } else if has(Role::Author) || named(&["publisher", "isbn", "page"]) {
             Thing::Book
@@ -207,7 +326,11 @@ pub fn label(name: &str) -> String {
     }
     spoken.truncate(spoken.trim_end().len());
     const SINGULAR: [&str; 5] = ["series", "stars", "votes", "hours", "pages"];
-    if SINGULAR.contains(&spoken.as_str()) || spoken.ends_with("ss") || spoken.ends_with("us") || spoken.ends_with(" series") {
+    if SINGULAR.contains(&spoken.as_str())
+        || spoken.ends_with("ss")
+        || spoken.ends_with("us")
+        || spoken.ends_with(" series")
+    {
         return spoken;
     }
     if let Some(stem) = spoken.strip_suffix("ies") {
@@ -259,7 +382,10 @@ mod tests {
     #[test]
     fn labels_read_like_words() {
         for (name, spoken) in [
-            ("dressCode", "dress code"), ("COMPOSERS", "composer"), ("tv-series", "tv series"), ("glass", "glass"),
+            ("dressCode", "dress code"),
+            ("COMPOSERS", "composer"),
+            ("tv-series", "tv series"),
+            ("glass", "glass"),
             ("Stories", "story"),
         ] {
             assert_eq!(label(name), spoken);

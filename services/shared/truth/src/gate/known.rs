@@ -72,7 +72,7 @@ pub(crate) struct Known {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) affinities: Vec<Affinity>,
     index: HashMap<String, Vec<Phrase>>,
-    /// Surfaces with a stop inside, for cutting sentences.
+    /// Surfaces with a stop inside, or that end like an abbreviation, for cutting sentences.
     pub(crate) stopped: Arc<Vec<String>>,
 }
 
@@ -90,8 +90,12 @@ impl Known {
             };
             subjects.push(Subject::new(vocabulary, &interaction.item, standing));
         }
-        let mut known =
-            Self { subjects, affinities: pair.affinities.clone(), index: HashMap::new(), stopped: Arc::default() };
+        let mut known = Self {
+            subjects,
+            affinities: pair.affinities.clone(),
+            index: HashMap::new(),
+            stopped: Arc::default(),
+        };
         known.build();
         known
     }
@@ -114,28 +118,47 @@ impl Known {
                     phrases.push((surname, Meaning::Value(held.folded.clone()), true));
                 }
                 if held.role == Role::Other {
-                    phrases.push((label(&held.attribute), Meaning::Label(label(&held.attribute)), false));
+                    phrases.push((
+                        label(&held.attribute),
+                        Meaning::Label(label(&held.attribute)),
+                        false,
+                    ));
                 }
                 stopped.push(held.value.clone());
             }
         }
         for (surface, meaning, cased) in phrases {
             let cut = words(&surface);
-            let capitals: Vec<bool> =
-                cut.iter().map(|w| cased && w.capital && !matches!(w.folded.as_str(), "a" | "an" | "the")).collect();
+            let capitals: Vec<bool> = cut
+                .iter()
+                .map(|w| cased && w.capital && !matches!(w.folded.as_str(), "a" | "an" | "the"))
+                .collect();
             // Lower-case everyday words ("good", "you liked") cannot be told from the text around them.
             let tells = capitals.iter().any(|c| *c) || cut.iter().any(|w| !is_common(&w.folded));
-            let Some(first) = cut.first().filter(|_| tells) else { continue };
-            let phrase = Phrase { words: cut.iter().map(|w| w.folded.clone()).collect(), capitals, meaning };
+            let Some(first) = cut.first().filter(|_| tells) else {
+                continue;
+            };
+            let phrase = Phrase {
+                words: cut.iter().map(|w| w.folded.clone()).collect(),
+                capitals,
+                meaning,
+            };
             let list = self.index.entry(first.folded.clone()).or_default();
-            if !list.iter().any(|p| p.words == phrase.words && p.meaning == phrase.meaning && p.capitals == phrase.capitals) {
+            if !list.iter().any(|p| {
+                p.words == phrase.words && p.meaning == phrase.meaning && p.capitals == phrase.capitals
+            }) {
                 list.push(phrase);
             }
         }
         for list in self.index.values_mut() {
             list.sort_by_key(|phrase| std::cmp::Reverse(phrase.words.len()));
         }
-        stopped.retain(|s| s.char_indices().any(|(at, c)| matches!(c, '.' | '!' | '?') && at + 1 < s.len()));
+        let inner_stop = |s: &str| {
+            s.char_indices()
+                .any(|(at, c)| matches!(c, '.' | '!' | '?') && at + 1 < s.len())
+        };
+        let short_end = |s: &str| s.rsplit(' ').next().is_some_and(|last| last.chars().count() <= 4);
+        stopped.retain(|s| inner_stop(s) || short_end(s));
         stopped.sort();
         stopped.dedup();
         self.stopped = Arc::new(stopped);
@@ -151,9 +174,12 @@ impl Known {
                 continue;
             }
             let here = &text[..phrase.words.len()];
-            let fits = phrase.words.iter().zip(&phrase.capitals).zip(here).all(|((word, capital), w)| {
-                *word == w.folded && (!capital || w.capital || w.has_digit())
-            });
+            let fits = phrase
+                .words
+                .iter()
+                .zip(&phrase.capitals)
+                .zip(here)
+                .all(|((word, capital), w)| *word == w.folded && (!capital || w.capital || w.has_digit()));
             // "It follows …": a title of one everyday word is not meant at the start of a sentence.
             let everyday = sentence_start && phrase.words.len() == 1 && is_common(&phrase.words[0]);
             if fits && !everyday {
@@ -172,7 +198,13 @@ impl Known {
         const QUOTE_WORDS_MIN: usize = 5;
         let description = &self.subjects[0].description;
         let longest = (0..description.len())
-            .map(|start| description[start..].iter().zip(text).take_while(|(a, b)| a.folded == b.folded).count())
+            .map(|start| {
+                description[start..]
+                    .iter()
+                    .zip(text)
+                    .take_while(|(a, b)| a.folded == b.folded)
+                    .count()
+            })
             .max()
             .unwrap_or(0);
         if longest >= QUOTE_WORDS_MIN { longest } else { 0 }
@@ -192,10 +224,16 @@ impl Known {
                         Need::Label(spoken) => label(&held.attribute) == *spoken,
                     }
             })
-            .map(|held| Evidence::Attribute { item: subject.item.id.clone(), name: held.attribute.clone(), value: subject.original(held) })
+            .map(|held| Evidence::Attribute {
+                item: subject.item.id.clone(),
+                name: held.attribute.clone(),
+                value: subject.original(held),
+            })
             .collect();
         if evidence.is_empty() && *need == Need::Any && subject.describes(value) {
-            evidence.push(Evidence::Description { item: subject.item.id.clone() });
+            evidence.push(Evidence::Description {
+                item: subject.item.id.clone(),
+            });
         }
         evidence
     }
@@ -206,15 +244,23 @@ impl Known {
         let other = &self.subjects[subject];
         let mut evidence = Vec::new();
         for held in &item.values {
-            if role.map_or(matches!(held.role, Role::Year | Role::Hidden), |role| held.role != role) {
+            if role.map_or(matches!(held.role, Role::Year | Role::Hidden), |role| {
+                held.role != role
+            }) {
                 continue;
             }
             let shared = other.values.iter().filter(|o| {
-                o.folded == held.folded && o.role == held.role && (held.role != Role::Other || label(&o.attribute) == label(&held.attribute))
+                o.folded == held.folded
+                    && o.role == held.role
+                    && (held.role != Role::Other || label(&o.attribute) == label(&held.attribute))
             });
             for o in shared {
                 for (s, h) in [(item, held), (other, o)] {
-                    let found = Evidence::Attribute { item: s.item.id.clone(), name: h.attribute.clone(), value: s.original(h) };
+                    let found = Evidence::Attribute {
+                        item: s.item.id.clone(),
+                        name: h.attribute.clone(),
+                        value: s.original(h),
+                    };
                     if !evidence.contains(&found) {
                         evidence.push(found);
                     }
@@ -225,7 +271,9 @@ impl Known {
     }
 
     pub(crate) fn affinity(&self, id: &ItemId) -> Option<&Affinity> {
-        self.affinities.iter().find(|a| a.item == *id && a.lift >= LIFT_MIN && a.lift.is_finite() && a.support > 0)
+        self.affinities
+            .iter()
+            .find(|a| a.item == *id && a.lift >= LIFT_MIN && a.lift.is_finite() && a.support > 0)
     }
 
     pub(crate) fn subject_of(&self, id: &ItemId) -> Option<usize> {
@@ -234,22 +282,27 @@ impl Known {
     }
 
     pub(crate) fn history_of(&self, id: &ItemId) -> Option<usize> {
-        self.subjects.iter().skip(1).position(|s| s.item.id == *id).map(|n| n + 1)
+        self.subjects
+            .iter()
+            .skip(1)
+            .position(|s| s.item.id == *id)
+            .map(|n| n + 1)
     }
 
     /// Whether a piece of evidence is part of this request.
     pub(crate) fn resolves(&self, evidence: &Evidence) -> bool {
         match evidence {
-            Evidence::History { item } => {
-                self.history_of(item).is_some_and(|n| self.subjects[n].standing != Standing::Disliked)
-            }
+            Evidence::History { item } => self
+                .history_of(item)
+                .is_some_and(|n| self.subjects[n].standing != Standing::Disliked),
             Evidence::Attribute { item, name, value } => self.subject_of(item).is_some_and(|n| {
                 let subject = &self.subjects[n];
-                subject.standing != Standing::Disliked && subject.item.values(name).iter().any(|v| fold(v) == fold(value))
+                subject.standing != Standing::Disliked
+                    && subject.item.values(name).iter().any(|v| fold(v) == fold(value))
             }),
-            Evidence::Description { item } => {
-                self.subject_of(item).is_some_and(|n| !self.subjects[n].item.description.trim().is_empty())
-            }
+            Evidence::Description { item } => self
+                .subject_of(item)
+                .is_some_and(|n| !self.subjects[n].item.description.trim().is_empty()),
             Evidence::Affinity { item } => self.history_of(item).is_some() && self.affinity(item).is_some(),
             Evidence::Fact { .. } => false,
         }
@@ -274,7 +327,12 @@ impl Subject {
                 let value = clean(value, VALUE_CHARS_MAX);
                 let decade = if role == Role::Year { decade(&value) } else { None };
                 for value in [Some(value), decade].into_iter().flatten() {
-                    values.push(Held { attribute: attribute.clone(), role, folded: fold(&value), value });
+                    values.push(Held {
+                        attribute: attribute.clone(),
+                        role,
+                        folded: fold(&value),
+                        value,
+                    });
                 }
             }
         }
@@ -286,14 +344,26 @@ impl Subject {
             .collect();
         stems.sort();
         stems.dedup();
-        Self { item: Arc::clone(item), standing, values, description, stems }
+        Self {
+            item: Arc::clone(item),
+            standing,
+            values,
+            description,
+            stems,
+        }
     }
 
     /// The value as the item has it (a decade stands for its year).
     fn original(&self, held: &Held) -> String {
         let values = self.item.values(&held.attribute);
-        let exact = values.iter().find(|v| fold(&clean(v, VALUE_CHARS_MAX)) == held.folded);
-        let found = exact.or_else(|| values.iter().find(|v| decade(v).is_some_and(|d| d == held.folded)));
+        let exact = values
+            .iter()
+            .find(|v| fold(&clean(v, VALUE_CHARS_MAX)) == held.folded);
+        let found = exact.or_else(|| {
+            values
+                .iter()
+                .find(|v| decade(v).is_some_and(|d| d == held.folded))
+        });
         found.cloned().unwrap_or_else(|| held.value.clone())
     }
 
@@ -301,7 +371,10 @@ impl Subject {
     pub(crate) fn describes(&self, folded: &str) -> bool {
         let wanted = words(folded);
         !wanted.is_empty()
-            && self.description.windows(wanted.len()).any(|w| w.iter().zip(&wanted).all(|(a, b)| a.folded == b.folded))
+            && self
+                .description
+                .windows(wanted.len())
+                .any(|w| w.iter().zip(&wanted).all(|(a, b)| a.folded == b.folded))
     }
 
     /// Whether a genre or theme word is in its data, whatever its ending.
@@ -339,7 +412,10 @@ pub(crate) fn stem(word: &str) -> String {
     if let Some(stem) = stemmed.strip_suffix("ies").filter(|s| s.len() > 2) {
         return format!("{stem}y");
     }
-    match stemmed.strip_suffix('s').filter(|s| s.len() > 2 && !s.ends_with('s')) {
+    match stemmed
+        .strip_suffix('s')
+        .filter(|s| s.len() > 2 && !s.ends_with('s'))
+    {
         Some(stem) => stem.to_owned(),
         None => stemmed.to_owned(),
     }
@@ -349,7 +425,8 @@ pub(crate) fn stem(word: &str) -> String {
 fn title_aliases(title: &str) -> Vec<String> {
     let mut aliases = vec![title.to_owned()];
     let bare = title.rsplit_once(" (").filter(|(_, year)| {
-        year.strip_suffix(')').is_some_and(|y| y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit()))
+        year.strip_suffix(')')
+            .is_some_and(|y| y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit()))
     });
     let bare = bare.map_or(title, |(bare, _)| bare);
     if bare != title {
@@ -367,6 +444,9 @@ fn surname(name: &str) -> Option<String> {
     let cut = words(name);
     let last = cut.last().filter(|_| cut.len() > 1)?;
     let surface = &name[last.span.clone()];
-    let telling = surface.chars().count() >= 4 && last.capital && !is_common(&last.folded) && !genres().contains(last.folded.as_str());
+    let telling = surface.chars().count() >= 4
+        && last.capital
+        && !is_common(&last.folded)
+        && !genres().contains(last.folded.as_str());
     telling.then(|| surface.to_owned())
 }

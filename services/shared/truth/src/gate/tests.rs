@@ -1,1 +1,562 @@
 //! True sentences pass, untrue ones do not: by table.
+
+use std::sync::Arc;
+
+use refract_domain::{
+    Affinity, Evidence, Fact, FactKind, Freshness, History, Interaction, Item, ItemId, Knowledge, Pair,
+    Revision, Signal, TenantId, Timestamp,
+};
+
+use super::*;
+
+fn item(id: &str, title: &str, attributes: &[(&str, &[&str])], description: &str) -> Arc<Item> {
+    Arc::new(Item {
+        id: ItemId::new(id),
+        title: title.to_owned(),
+        attributes: attributes
+            .iter()
+            .map(|(name, values)| {
+                (
+                    (*name).to_owned(),
+                    values.iter().map(|v| (*v).to_owned()).collect(),
+                )
+            })
+            .collect(),
+        description: description.to_owned(),
+    })
+}
+
+fn heat_and_others() -> (Pair, History) {
+    let collateral = item(
+        "collateral",
+        "Collateral",
+        &[
+            ("year", &["2004"]),
+            ("director", &["Michael Mann"]),
+            ("cast", &["Tom Cruise", "Jamie Foxx", "Jada Pinkett Smith"]),
+            ("genre", &["crime", "thriller"]),
+        ],
+        "Collateral is a 2004 American crime thriller film directed by Michael Mann. The film follows a cab driver in Los Angeles \
+         who is forced to drive a contract killer from one job to the next.",
+    );
+    let heat = item(
+        "heat",
+        "Heat",
+        &[
+            ("year", &["1995"]),
+            ("director", &["Michael Mann"]),
+            ("cast", &["Al Pacino", "Robert De Niro"]),
+            ("genre", &["crime", "drama"]),
+        ],
+        "",
+    );
+    let jerry = item(
+        "jerry",
+        "Jerry Maguire",
+        &[
+            ("year", &["1996"]),
+            ("director", &["Cameron Crowe"]),
+            ("cast", &["Tom Cruise", "Renée Zellweger"]),
+            ("genre", &["comedy", "romance"]),
+        ],
+        "",
+    );
+    let alien = item(
+        "alien",
+        "Alien",
+        &[
+            ("year", &["1979"]),
+            ("director", &["Ridley Scott"]),
+            ("cast", &["Sigourney Weaver"]),
+            ("genre", &["horror", "science fiction"]),
+        ],
+        "",
+    );
+    let ray = item(
+        "ray",
+        "Ray",
+        &[
+            ("year", &["2004"]),
+            ("director", &["Taylor Hackford"]),
+            ("cast", &["Jamie Foxx"]),
+            ("genre", &["biography"]),
+        ],
+        "",
+    );
+    let cats = item(
+        "cats",
+        "Cats & Dogs",
+        &[("cast", &["Jeff Goldblum"]), ("genre", &["family"])],
+        "",
+    );
+    let interaction = |item: &Arc<Item>, at, signal| Interaction {
+        item: Arc::clone(item),
+        at: Timestamp(at),
+        signal,
+        rating: None,
+        text: None,
+    };
+    let history = History::new(vec![
+        interaction(&heat, 1, Signal::Liked),
+        interaction(&jerry, 2, Signal::Liked),
+        interaction(&alien, 3, Signal::Liked),
+        interaction(&ray, 4, Signal::Seen),
+        interaction(&cats, 5, Signal::Disliked),
+    ]);
+    let affinities = vec![
+        Affinity {
+            item: ItemId::new("heat"),
+            lift: 3.2,
+            support: 40,
+        },
+        Affinity {
+            item: ItemId::new("cats"),
+            lift: 9.0,
+            support: 40,
+        },
+    ];
+    (
+        Pair {
+            tenant: TenantId::default(),
+            user: None,
+            item: collateral,
+            affinities,
+        },
+        history,
+    )
+}
+
+fn judge(sentence: &str) -> Result<Vec<Claim>, Refusal> {
+    let (pair, history) = heat_and_others();
+    Gate::new(&Vocabulary::default(), &pair, &history, None).check(sentence, &[])
+}
+
+const TRUE: &[&str] = &[
+    "Collateral was directed by Michael Mann, who also directed Heat.",
+    "You liked Heat; Collateral has the same director.",
+    "Because you liked Heat, you may want to try Collateral, also directed by Michael Mann.",
+    "Like Heat, Collateral is a crime film.",
+    "If you enjoyed Heat, Collateral offers another crime story from director Michael Mann.",
+    "Collateral stars Tom Cruise, whom you know from Jerry Maguire.",
+    "Tom Cruise stars in Collateral, as in Jerry Maguire.",
+    "Michael Mann directed Heat and Collateral.",
+    "Michael Mann directs Tom Cruise in Collateral.",
+    "Collateral stars Tom Cruise and Jamie Foxx.",
+    "Collateral, a 2004 thriller, stars Tom Cruise.",
+    "You watched Ray; Jamie Foxx is in Collateral too.",
+    "People who liked Heat often liked Collateral too.",
+    "Viewers who liked Heat also enjoyed Collateral 3 times more often than chance would have it.",
+    "It follows a cab driver in Los Angeles who is forced to drive a contract killer from one job to the next.",
+    "Collateral is set in Los Angeles.",
+    "Heat (1995) and Collateral (2004) share a director.",
+    "With Mann as director again, Collateral is close to Heat.",
+    "Both Heat and Collateral are crime films.",
+    "This thriller is from 2004.",
+    "Collateral is a crime thriller from the 2000s.",
+];
+
+const UNTRUE: &[(&str, Refusal)] = &[
+    // Names and titles that are nowhere.
+    (
+        "Collateral was directed by Steven Spielberg.",
+        Refusal::UntraceableName,
+    ),
+    (
+        "You liked Casino; Collateral is also a crime film.",
+        Refusal::UntraceableName,
+    ),
+    ("Spielberg directed Collateral.", Refusal::UntraceableName),
+    (
+        "Colateral was directed by Michael Mann.",
+        Refusal::UntraceableName,
+    ),
+    (
+        "Aliens and Collateral are liked by the same people.",
+        Refusal::UntraceableAttribute,
+    ),
+    (
+        "Like Alien Resurrection, it is a thriller.",
+        Refusal::UntraceableName,
+    ),
+    ("Michael Bay directed Collateral.", Refusal::UntraceableName),
+    // Right names, wrong places.
+    ("Collateral was directed by Tom Cruise.", Refusal::WrongRole),
+    ("Collateral stars Michael Mann.", Refusal::WrongRole),
+    ("Jamie Foxx directs Collateral.", Refusal::WrongRole),
+    (
+        "Tom Cruise, the director of Jerry Maguire, made Collateral.",
+        Refusal::WrongRole,
+    ),
+    ("Collateral stars Al Pacino.", Refusal::WrongRelation),
+    (
+        "Collateral stars Al Pacino, who was in Heat.",
+        Refusal::WrongRelation,
+    ),
+    ("Collateral was directed by Ridley Scott.", Refusal::WrongRelation),
+    (
+        "Like Alien, Collateral was directed by Michael Mann.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "You liked Alien, and this is another film by Michael Mann.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "You liked Jerry Maguire; Collateral has the same director.",
+        Refusal::WrongRelation,
+    ),
+    ("Heat and Collateral share a star.", Refusal::WrongRelation),
+    (
+        "Like Heat and Jerry Maguire, Collateral is a crime film.",
+        Refusal::WrongRelation,
+    ),
+    ("Alien is a perfect match for Collateral.", Refusal::WrongRelation),
+    (
+        "Collateral is a change of pace: a thriller with Tom Cruise.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Collateral is a comedy, like Jerry Maguire.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "You liked Collateral, and Heat is by the same director.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "You may want to try Heat, by Michael Mann.",
+        Refusal::WrongRelation,
+    ),
+    // Attributes.
+    ("Collateral is a musical.", Refusal::UntraceableAttribute),
+    (
+        "Collateral is a western directed by Michael Mann.",
+        Refusal::UntraceableAttribute,
+    ),
+    (
+        "This heist film was directed by Michael Mann.",
+        Refusal::UntraceableAttribute,
+    ),
+    (
+        "The popular Collateral was directed by Michael Mann.",
+        Refusal::UntraceableAttribute,
+    ),
+    (
+        "Collateral, a sequel, stars Tom Cruise.",
+        Refusal::UntraceableAttribute,
+    ),
+    (
+        "Michael Mann won an award for Collateral.",
+        Refusal::UntraceableAttribute,
+    ),
+    // Numbers.
+    ("Collateral is a thriller from 2003.", Refusal::UntraceableNumber),
+    (
+        "Collateral is a thriller from the 1980s.",
+        Refusal::UntraceableNumber,
+    ),
+    (
+        "Heat (1994) and Collateral share a director.",
+        Refusal::UntraceableNumber,
+    ),
+    (
+        "You liked three crime films such as Heat, and Collateral is a crime film.",
+        Refusal::UntraceableNumber,
+    ),
+    (
+        "People who liked Heat liked Collateral 9 times more often.",
+        Refusal::UntraceableNumber,
+    ),
+    ("Collateral is a thriller from 1995.", Refusal::WrongRelation),
+    // Others' behaviour.
+    (
+        "People who liked Alien often liked Collateral too.",
+        Refusal::NoAffinity,
+    ),
+    (
+        "Jerry Maguire and Collateral are often liked together.",
+        Refusal::NoAffinity,
+    ),
+    (
+        "Viewers who enjoyed Jerry Maguire enjoyed Collateral.",
+        Refusal::NoAffinity,
+    ),
+    // The user's own opinion.
+    (
+        "You liked Ray, and Jamie Foxx is in Collateral too.",
+        Refusal::NotLiked,
+    ),
+    (
+        "You liked Cats & Dogs; Collateral is a thriller.",
+        Refusal::Disliked,
+    ),
+    (
+        "People who liked Cats & Dogs often liked Collateral.",
+        Refusal::Disliked,
+    ),
+    // Denials and promises.
+    ("Collateral was not directed by Michael Mann.", Refusal::Negation),
+    ("You will not enjoy Collateral, a thriller.", Refusal::Negation),
+    ("Skip Collateral, a boring thriller.", Refusal::Negation),
+    ("You don't need Collateral, a thriller.", Refusal::Negation),
+    (
+        "You will love Collateral, a thriller by Michael Mann.",
+        Refusal::Overclaim,
+    ),
+    (
+        "Collateral, by Michael Mann, is guaranteed to please.",
+        Refusal::Overclaim,
+    ),
+    // Form.
+    ("Collateral was directed by Michael Mann", Refusal::Unfinished),
+    (
+        "Collateral is a thriller, see www.example.org for more.",
+        Refusal::Link,
+    ),
+    ("Collateral is a thriller <b>now</b>.", Refusal::Characters),
+    ("Collateral is a *thriller*.", Refusal::Characters),
+    ("Collateral is a thriller\u{202E}.", Refusal::Characters),
+    (
+        "Collateral goes well with an evening at home.",
+        Refusal::Ungrounded,
+    ),
+];
+
+#[test]
+fn true_sentences_pass_with_claims() {
+    for sentence in TRUE {
+        let claims = judge(sentence).unwrap_or_else(|refusal| panic!("{refusal:?}: {sentence}"));
+        assert!(!claims.is_empty(), "{sentence}");
+        for claim in claims {
+            assert!(
+                sentence.get(claim.span.clone()).is_some() && !claim.evidence.is_empty(),
+                "{sentence}"
+            );
+        }
+    }
+}
+
+#[test]
+fn untrue_sentences_are_refused_with_their_reason() {
+    let wrong: Vec<String> = UNTRUE
+        .iter()
+        .filter_map(|(sentence, expected)| {
+            let found = judge(sentence);
+            (found != Err(*expected)).then(|| format!("{sentence}\n   wanted {expected:?}, found {found:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_sentence_that_is_too_long_is_refused() {
+    let long = format!("Collateral is a thriller{}.", " and a thriller".repeat(60));
+    assert_eq!(judge(&long), Err(Refusal::TooLong));
+}
+
+/// Every true sentence with one thing put wrong.
+#[test]
+fn planted_hallucinations_are_refused() {
+    let swaps: &[(&str, &[&str])] = &[
+        (
+            "Michael Mann",
+            &[
+                "Steven Spielberg",
+                "Tom Cruise",
+                "Ridley Scott",
+                "Al Pacino",
+                "Cameron Crowe",
+                "Jeff Goldblum",
+                "Martin Scorsese",
+            ],
+        ),
+        (
+            "Tom Cruise",
+            &[
+                "Al Pacino",
+                "Tom Hanks",
+                "Michael Mann",
+                "Sigourney Weaver",
+                "Jeff Goldblum",
+                "Robert De Niro",
+            ],
+        ),
+        (
+            "Heat",
+            &[
+                "Alien",
+                "Casino",
+                "Cats & Dogs",
+                "Collateral Damage",
+                "The Insider",
+                "Blade Runner",
+                "Ronin",
+            ],
+        ),
+        ("Jerry Maguire", &["Alien", "Top Gun", "Cats & Dogs", "Rain Man"]),
+        ("Jamie Foxx", &["Al Pacino", "Will Smith", "Jeff Goldblum"]),
+        (
+            "crime",
+            &[
+                "horror",
+                "comedy",
+                "musical",
+                "western",
+                "science fiction",
+                "romantic",
+            ],
+        ),
+        ("thriller", &["horror", "comedy", "western", "documentary", "war"]),
+        ("2004", &["1995", "2005", "1979", "1996"]),
+        ("Collateral", &["Collaterals", "Collision", "Training Day"]),
+        ("Los Angeles", &["New York", "Chicago"]),
+    ];
+    let mut planted = 0;
+    let mut passed = Vec::new();
+    for sentence in TRUE {
+        for (right, wrongs) in swaps {
+            if !sentence.contains(right) {
+                continue;
+            }
+            for wrong in *wrongs {
+                let lie = sentence.replace(right, wrong);
+                planted += 1;
+                if judge(&lie).is_ok() {
+                    passed.push(lie);
+                }
+            }
+        }
+    }
+    assert!(planted >= 100, "{planted}");
+    assert!(
+        passed.is_empty(),
+        "{} of {planted}:\n{}",
+        passed.len(),
+        passed.join("\n")
+    );
+}
+
+fn shared(item: &str, value: &str, text: &str) -> Fact {
+    Fact {
+        kind: FactKind::Shared {
+            attribute: "director".into(),
+            value: value.into(),
+        },
+        text: text.to_owned(),
+        evidence: vec![
+            Evidence::Attribute {
+                item: ItemId::new("collateral"),
+                name: "director".into(),
+                value: "Michael Mann".into(),
+            },
+            Evidence::History {
+                item: ItemId::new(item),
+            },
+        ],
+    }
+}
+
+#[test]
+fn facts_hold_only_with_evidence_of_this_request() {
+    let (pair, history) = heat_and_others();
+    let gate = Gate::new(&Vocabulary::default(), &pair, &history, None);
+    let good = shared(
+        "heat",
+        "Michael Mann",
+        "Collateral was directed by Michael Mann, who also directed Heat",
+    );
+    assert_eq!(gate.check_fact(&good), Ok(()));
+    for (fact, refusal) in [
+        (
+            shared("ronin", "Michael Mann", "Collateral was directed by Michael Mann"),
+            Refusal::ForeignEvidence,
+        ),
+        (
+            shared("cats", "Michael Mann", "Collateral was directed by Michael Mann"),
+            Refusal::ForeignEvidence,
+        ),
+        (
+            shared("alien", "Michael Mann", "Collateral was directed by Michael Mann"),
+            Refusal::WrongRelation,
+        ),
+        (
+            shared("heat", "Tom Cruise", "Collateral was directed by Michael Mann"),
+            Refusal::WrongRelation,
+        ),
+        (
+            shared("heat", "Michael Mann", "Collateral was directed by Tom Cruise"),
+            Refusal::WrongRole,
+        ),
+        (
+            shared("heat", "Michael Mann", "Miami Vice was directed by Michael Mann"),
+            Refusal::UntraceableName,
+        ),
+    ] {
+        assert_eq!(gate.check_fact(&fact), Err(refusal), "{fact:?}");
+    }
+}
+
+#[test]
+fn knowledge_of_another_item_supports_nothing_and_true_knowledge_is_cited() {
+    let (pair, history) = heat_and_others();
+    let knowledge = |facts| Knowledge {
+        facts,
+        text: String::new(),
+        oracle_revision: Revision::default(),
+        template_revision: Revision::default(),
+        created_at: Timestamp(0),
+        freshness: Freshness::Fresh,
+        facts_refused: 0,
+    };
+    let own = knowledge(vec![shared(
+        "heat",
+        "Michael Mann",
+        "Collateral was directed by Michael Mann, who also directed Heat",
+    )]);
+    let sentence = "Like Heat, Collateral was directed by Michael Mann.";
+    let claims = Gate::new(&Vocabulary::default(), &pair, &history, Some(&own))
+        .check(sentence, &[])
+        .unwrap();
+    assert!(claims[0].evidence.contains(&Evidence::Fact { index: 0 }));
+
+    let mut foreign = shared(
+        "heat",
+        "Ridley Scott",
+        "The Duellists was directed by Ridley Scott",
+    );
+    foreign.evidence[0] = Evidence::Attribute {
+        item: ItemId::new("duellists"),
+        name: "director".into(),
+        value: "Ridley Scott".into(),
+    };
+    let foreign = knowledge(vec![foreign]);
+    let mut gate = Gate::new(&Vocabulary::default(), &pair, &history, Some(&foreign));
+    assert_eq!(
+        gate.check("The Duellists was directed by Ridley Scott.", &[]),
+        Err(Refusal::UntraceableName)
+    );
+    assert_eq!(
+        gate.check("Like Heat, Collateral was directed by Ridley Scott.", &[]),
+        Err(Refusal::WrongRelation)
+    );
+}
+
+#[test]
+fn both_of_them_leans_on_the_sentence_before() {
+    let (pair, history) = heat_and_others();
+    let fresh = Gate::new(&Vocabulary::default(), &pair, &history, None);
+    let mut gate = fresh.clone();
+    gate.check("Like Heat, Collateral was directed by Michael Mann.", &[])
+        .unwrap();
+    assert!(gate.check("Both are crime films.", &[]).is_ok());
+    let mut gate = fresh;
+    gate.check(
+        "Collateral stars Tom Cruise, whom you know from Jerry Maguire.",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        gate.check("Both are crime films.", &[]),
+        Err(Refusal::WrongRelation)
+    );
+}
