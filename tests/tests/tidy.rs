@@ -11,7 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-resilience", &[]),
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model"]),
-    ("refract-bundle", &["refract-domain", "refract-truth", "refract-model"]),
+    ("refract-bundle", &["refract-domain", "refract-truth"]),
+    ("refract-worker", &["refract-domain", "refract-bundle", "refract-model", "refract-engine"]),
     ("refract-wire", &["refract-domain"]),
     ("refract-net", &["refract-resilience"]),
     ("refract-knowledge", &["refract-domain"]),
@@ -36,7 +37,7 @@ const MODEL_SERVICE: &[&str] = &[
     "refract-domain",
     "refract-truth",
     "refract-bundle",
-    "refract-model",
+    "refract-worker",
     "refract-engine",
     "refract-wire",
     "refract-net",
@@ -123,7 +124,7 @@ fn only_wire_makes_a_grpc_status() {
 fn only_model_engine_and_training_import_candle() {
     for (path, text) in sources() {
         let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
-        let free = ["services/shared/model/", "services/shared/engine/", "services/refract/src/train", "services/refract/src/generate"];
+        let free = ["services/shared/model/", "services/shared/engine/", "services/shared/worker/", "services/refract/src/train", "services/refract/src/generate"];
         if free.iter().any(|f| shown.starts_with(f)) || shown.starts_with("tests/") {
             continue;
         }

@@ -1,1 +1,71 @@
-fn main() {}
+//! The one command: demo, serve, recommend, explain, generate, train, eval.
+
+mod ask;
+mod assets;
+mod cli;
+mod cluster;
+mod corpus;
+mod demo;
+mod eval;
+mod generate;
+mod import;
+mod population;
+mod serve;
+mod show;
+mod train;
+mod users;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anstyle::AnsiColor;
+use clap::Parser;
+use refract_chassis::{config, telemetry};
+
+use crate::cli::{Cli, Command, Eval, Import, Train};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+            let red = AnsiColor::Red.on_default().bold();
+            if plain { eprintln!("error: {error:#}") } else { eprintln!("{red}error:{red:#} {error:#}") }
+            ExitCode::from(config::exit_code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => quietly(demo::run(&args)),
+        Command::Recommend(args) => quietly(ask::recommend(&args)),
+        Command::Explain(args) => quietly(ask::explain(&args)),
+        Command::Generate(args) => quietly(generate::run(&args)),
+        Command::Users(args) => users::run(&args),
+        Command::Import(Import::Films(args)) => say(import::run(&args.from, &args.out, args.bad_rows_max)?),
+        Command::Train(Train::Ranker(args)) => train::ranker(&args),
+        Command::Train(Train::Oracle(args)) => train::oracle(&args),
+        Command::Train(Train::Prism(args)) => train::prism(&args),
+        Command::Train(Train::Demo(args)) => train::demo(&args),
+        Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
+        Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),
+        Command::Population(args) => say(population::run(&args.data, args.seed)?),
+    }
+}
+
+fn say(report: impl std::fmt::Display) -> anyhow::Result<()> {
+    println!("{report}");
+    Ok(())
+}
+
+/// On a runtime, with only warnings in the log: what these commands have to say goes to standard output.
+fn quietly<F: Future<Output = anyhow::Result<()>>>(work: F) -> anyhow::Result<()> {
+    let telemetry_config = telemetry::Config { level: "warn".to_owned(), ..telemetry::Config::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let _telemetry = telemetry::install("refract", &telemetry_config)?;
+        work.await
+    })
+}

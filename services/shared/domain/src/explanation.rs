@@ -11,7 +11,7 @@ use futures_core::Stream;
 use crate::context::Context;
 use crate::error::Error;
 use crate::history::History;
-use crate::knowledge::{Evidence, Knowledge, Pair, Revision};
+use crate::knowledge::{Evidence, Freshness, Knowledge, Pair, Revision};
 
 /// The ladder, best first: at once the response field, the order of degradation and the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,6 +119,26 @@ pub struct ExplainQuery {
     pub knowledge: Option<Knowledge>,
     /// Varies the wording without sampling; the same number gives the same text.
     pub style: u32,
+}
+
+impl ExplainQuery {
+    /// The rung that a model's text stands on if it is written with this query's knowledge.
+    pub fn rung(&self) -> Rung {
+        match self.knowledge.as_ref().map(|k| k.freshness) {
+            Some(Freshness::Fresh) => Rung::Fresh,
+            Some(Freshness::Cached { .. }) => Rung::Cached,
+            Some(Freshness::Stale { .. }) => Rung::Stale,
+            None => Rung::HistoryOnly,
+        }
+    }
+
+    /// Age of the knowledge, when it was remembered.
+    pub fn knowledge_age(&self) -> Option<Duration> {
+        match self.knowledge.as_ref()?.freshness {
+            Freshness::Fresh => None,
+            Freshness::Cached { age_s } | Freshness::Stale { age_s } => Some(Duration::from_secs(age_s)),
+        }
+    }
 }
 
 /// What an explainer streams. Every delta has passed the truth gate, so nothing is ever taken back: the deltas joined

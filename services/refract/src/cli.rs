@@ -1,0 +1,362 @@
+//! The command line: what can be asked of `refract`, in words that teach.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Explained recommendations, served: what to recommend, and why, in one or two true sentences.
+#[derive(Debug, Parser)]
+#[command(name = "refract", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See it work: three services on loopback, real films, streamed explanations, then the same again from the cache.
+    Demo(Demo),
+    /// Run services: all of them in one process, or one role of a cluster.
+    Serve(Serve),
+    /// Ask a running ranker for recommendations with explanations.
+    Recommend(Recommend),
+    /// Ask a running ranker to explain given items.
+    Explain(Explain),
+    /// List users of a data set whose tastes are worth trying.
+    Users(Users),
+    /// Bring a data set into Refract's format.
+    #[command(subcommand)]
+    Import(Import),
+    /// Train a ranker, an Oracle, a Prism, or all that the demo ships.
+    #[command(subcommand)]
+    Train(Train),
+    /// Measure a ranker or explanations.
+    #[command(subcommand)]
+    Eval(Eval),
+    /// Generate text with any Hugging Face T5 or BART directory: lines of JSON in, lines of JSON out.
+    Generate(Generate),
+    /// Draw the demo's synthetic population again from its taste model (seeded: the same bytes every time).
+    Population(Population),
+}
+
+#[derive(Debug, Args, Clone, Default)]
+pub struct DataArgs {
+    /// A data set in Refract's format (see `refract import`); without it, the films shipped with Refract.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the shipped data and models are, if not beside the binary.
+    #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
+    pub assets: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Whose taste to use; `refract users` lists some.
+    #[arg(long, value_name = "ID", conflicts_with = "likes")]
+    pub user: Option<String>,
+    /// Your own taste instead: a title you like; repeat it. Near misses are forgiven.
+    #[arg(long, value_name = "TITLE", num_args = 1..)]
+    pub likes: Vec<String>,
+    /// How many items to recommend.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Only items with this attribute value, e.g. `genre=comedy`; repeat to combine.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// Varies the wording; the same number gives the same text.
+    #[arg(long, default_value_t = 0)]
+    pub style: u32,
+    /// Oracle bundle to use instead of the shipped one.
+    #[arg(long, value_name = "DIR")]
+    pub oracle: Option<PathBuf>,
+    /// Prism bundle to use instead of the shipped one.
+    #[arg(long, value_name = "DIR")]
+    pub prism: Option<PathBuf>,
+    /// Remember knowledge in this Redis instead of in memory, e.g. `redis://127.0.0.1:6379`.
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// Events as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    All,
+    Ranker,
+    Oracle,
+    Prism,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Which role this process plays.
+    #[arg(value_enum)]
+    pub role: Role,
+    /// Configuration file (TOML). Environment variables `REFRACT_<SECTION>__<KEY>` and `--set` override it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one key, e.g. `--set ranker.listen.address=127.0.0.1:7001`; repeat it.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the configuration in force as TOML and stop.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Where the shipped data and models are, if not beside the binary.
+    #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
+    pub assets: Option<PathBuf>,
+    /// Write the bound addresses as one JSON object to this file once everything serves (for scripts; ports may be 0).
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Address of a ranker.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001", env = "REFRACT_TARGET")]
+    pub target: String,
+    /// Give up after this long.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub deadline: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Recommend {
+    #[command(flatten)]
+    pub target: Target,
+    /// For whom.
+    #[arg(long, value_name = "ID")]
+    pub user: String,
+    /// How many items.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Only items with this attribute value, e.g. `genre=comedy`; repeat to combine.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// Varies the wording.
+    #[arg(long, default_value_t = 0)]
+    pub style: u32,
+    /// Events as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub target: Target,
+    /// For whom.
+    #[arg(long, value_name = "ID")]
+    pub user: String,
+    /// Which items, by id; repeat it.
+    #[arg(long = "item", value_name = "ID", required = true)]
+    pub items: Vec<String>,
+    /// Varies the wording.
+    #[arg(long, default_value_t = 0)]
+    pub style: u32,
+    /// Events as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Users {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// At most so many.
+    #[arg(long, default_value_t = 40)]
+    pub limit: usize,
+    /// Lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// A directory with `items.jsonl` and `interactions.csv` (ratings 0–10).
+    Films(ImportFilms),
+}
+
+#[derive(Debug, Args)]
+pub struct ImportFilms {
+    /// The directory to read.
+    pub from: PathBuf,
+    /// The directory to write; must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Fail when more than this share of interaction rows is bad.
+    #[arg(long, default_value_t = 0.01)]
+    pub bad_rows_max: f64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// Implicit ALS on a data set's interactions.
+    Ranker(TrainRanker),
+    /// The small slot Oracle (T5), on a corpus written from a data set.
+    Oracle(TrainModel),
+    /// The small slot Prism (BART), on a corpus written from a data set.
+    Prism(TrainModel),
+    /// Remake everything the demo ships: ranker, Oracle and Prism, from the shipped data.
+    Demo(TrainDemo),
+}
+
+#[derive(Debug, Args)]
+pub struct TrainRanker {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Directory to write the model to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of the factors' start.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// One JSON object at the end.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args, Clone)]
+pub struct TrainModel {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Bundle directory to write.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Optimiser steps.
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Examples per step.
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    /// Corpus size in examples.
+    #[arg(long, default_value_t = 60_000)]
+    pub examples: usize,
+    /// Seed of weights, corpus and order.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Stop after this long, at the next checkpoint, and write the best bundle so far.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub time_max: Option<std::time::Duration>,
+    /// Go on from the checkpoint in `<out>.training`, if there is one.
+    #[arg(long)]
+    pub resume: bool,
+    /// Lines of JSON instead of a progress bar.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainDemo {
+    /// Directory to write `ranker/`, `oracle/` and `prism/` to.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Go on where an earlier run was stopped.
+    #[arg(long)]
+    pub resume: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// HR, recall and NDCG against popularity and item kNN, full ranking.
+    Ranker(EvalRanker),
+    /// Truth of explanations over many users, before and after the gate.
+    Explanations(EvalExplanations),
+}
+
+#[derive(Debug, Args)]
+pub struct EvalRanker {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalExplanations {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Oracle bundle; the shipped one by default.
+    #[arg(long, value_name = "DIR")]
+    pub oracle: Option<PathBuf>,
+    /// Prism bundle; the shipped one by default.
+    #[arg(long, value_name = "DIR")]
+    pub prism: Option<PathBuf>,
+    /// How many users, drawn by the seed.
+    #[arg(long, default_value_t = 500)]
+    pub users: usize,
+    /// How many items for each.
+    #[arg(long, default_value_t = 2)]
+    pub items: usize,
+    /// Print so many explanations at random, to be read.
+    #[arg(long, default_value_t = 20)]
+    pub show: usize,
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// A model directory in the Hugging Face layout, with or without `bundle.toml` and tokenizer.
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Lines `{"text": …}` or `{"ids": […]}`; standard input by default.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub input: Option<PathBuf>,
+    /// Beams; 1 is greedy.
+    #[arg(long)]
+    pub num_beams: Option<usize>,
+    /// Most tokens to write.
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
+    /// Fewest tokens to write before the end is allowed.
+    #[arg(long)]
+    pub min_new_tokens: Option<usize>,
+    /// Beam scores are divided by length to this power.
+    #[arg(long)]
+    pub length_penalty: Option<f32>,
+    /// Logits of tokens already written are divided (or multiplied, if negative) by this.
+    #[arg(long)]
+    pub repetition_penalty: Option<f32>,
+    /// No n-gram of this size twice; 0 is off.
+    #[arg(long)]
+    pub no_repeat_ngram_size: Option<usize>,
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub dtype: Precision,
+    /// Lines of JSON `{"ids", "text", "finish_reason", "score"}` (otherwise the text alone).
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Args)]
+pub struct Population {
+    /// Data directory holding `items.jsonl` and the tastes; rewrites `interactions.csv` and `users.jsonl` there.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}

@@ -1,0 +1,158 @@
+//! A training corpus as token ids: read from lines of `{"source", "target"}`, dealt out in seeded batches of like length.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
+
+/// One line of a corpus file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) source: String,
+    pub(crate) target: String,
+}
+
+/// One example: what the encoder reads and what the decoder is to write (ending in the end token).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Example {
+    pub(crate) source: Vec<u32>,
+    pub(crate) target: Vec<u32>,
+}
+
+impl Example {
+    fn length(&self) -> usize {
+        self.source.len() + self.target.len()
+    }
+}
+
+/// Tokenises every line; an example over the limits is an error that names its line, not a silent cut.
+pub(crate) fn tokenise(lines: &[Line], tokenizer: &Tokenizer, eos: u32, source_max: usize, target_max: usize) -> Result<Vec<Example>> {
+    let mut examples = Vec::with_capacity(lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        let ids = |text: &str| -> Result<Vec<u32>> {
+            let encoding = tokenizer.encode(text, true).map_err(|e| anyhow::anyhow!("line {}: {e}", at + 1))?;
+            Ok(encoding.get_ids().to_vec())
+        };
+        let (source, mut target) = (ids(&line.source)?, ids(&line.target)?);
+        if target.last() != Some(&eos) {
+            target.push(eos);
+        }
+        if source.len() > source_max || target.len() > target_max {
+            bail!(
+                "line {}: {} source and {} target tokens; the model takes {source_max} and {target_max}",
+                at + 1,
+                source.len(),
+                target.len()
+            );
+        }
+        examples.push(Example { source, target });
+    }
+    Ok(examples)
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    text.lines()
+        .enumerate()
+        .map(|(at, line)| serde_json::from_str(line).with_context(|| format!("{}:{}: not a corpus line", path.display(), at + 1)))
+        .collect()
+}
+
+pub(crate) fn write(path: &Path, lines: &[Line]) -> Result<()> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&serde_json::to_string(line)?);
+        text.push('\n');
+    }
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Deals batches for ever: the examples of one epoch are shuffled, cut into pools, sorted by length within a pool (so
+/// that padding stays small), cut into batches, and the batches shuffled. Which batch comes at which step depends on
+/// the seed and the step alone, so a resumed run sees what it would have seen.
+#[derive(Debug)]
+pub(crate) struct Dealer<'a> {
+    examples: &'a [Example],
+    batch: usize,
+    seed: u64,
+    epoch: Option<u64>,
+    batches: Vec<Vec<usize>>,
+}
+
+impl<'a> Dealer<'a> {
+    /// Batches whose examples are sorted by length together.
+    const POOL_BATCHES: usize = 16;
+
+    pub(crate) fn new(examples: &'a [Example], batch: usize, seed: u64) -> Self {
+        Self { examples, batch, seed, epoch: None, batches: Vec::new() }
+    }
+
+    pub(crate) fn batch_at(&mut self, step: usize) -> Vec<&'a Example> {
+        let per_epoch = self.examples.len().div_ceil(self.batch);
+        let epoch = (step / per_epoch) as u64;
+        if self.epoch != Some(epoch) {
+            self.batches = self.deal(epoch);
+            self.epoch = Some(epoch);
+        }
+        self.batches[step % per_epoch].iter().map(|&i| &self.examples[i]).collect()
+    }
+
+    fn deal(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        order.shuffle(&mut rng);
+        for pool in order.chunks_mut(self.batch * Self::POOL_BATCHES) {
+            pool.sort_by_key(|&i| self.examples[i].length());
+        }
+        let mut batches: Vec<Vec<usize>> = order.chunks(self.batch).map(<[usize]>::to_vec).collect();
+        batches.shuffle(&mut rng);
+        batches
+    }
+}
+
+/// Takes a seeded share of the lines away for development; the rest trains.
+pub(crate) fn split(mut lines: Vec<Line>, dev: usize, seed: u64) -> (Vec<Line>, Vec<Line>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let dev = dev.min(lines.len() / 10);
+    let mut held = Vec::with_capacity(dev);
+    for _ in 0..dev {
+        held.push(lines.swap_remove(rng.random_range(0..lines.len())));
+    }
+    (lines, held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(n: usize) -> Vec<Example> {
+        (0..n).map(|i| Example { source: vec![1; 1 + i % 7], target: vec![i as u32, 2] }).collect()
+    }
+
+    #[test]
+    fn an_epoch_deals_every_example_once_and_epochs_differ() {
+        let examples = examples(103);
+        let mut dealer = Dealer::new(&examples, 8, 7);
+        let epoch = |dealer: &mut Dealer<'_>, from: usize| -> Vec<u32> {
+            (from..from + 13).flat_map(|s| dealer.batch_at(s).into_iter().map(|e| e.target[0]).collect::<Vec<_>>()).collect()
+        };
+        let (first, second) = (epoch(&mut dealer, 0), epoch(&mut dealer, 13));
+        assert_ne!(first, second);
+        for mut seen in [first, second] {
+            seen.sort_unstable();
+            assert_eq!(seen, (0..103).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_batch_of_a_step_does_not_depend_on_the_steps_before() {
+        let examples = examples(64);
+        let mut straight = Dealer::new(&examples, 8, 7);
+        let walked: Vec<_> = (0..20).map(|s| straight.batch_at(s)).collect();
+        assert_eq!(Dealer::new(&examples, 8, 7).batch_at(19), walked[19]);
+    }
+}
