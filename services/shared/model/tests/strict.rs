@@ -1,0 +1,271 @@
+//! A directory that does not hold the model it speaks of is refused, and the refusal names the file and the tensor.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use common::*;
+use refract_model::{Error, LoadOptions, Model};
+use serde_json::{Value, json as value};
+use tempfile::TempDir;
+
+/// A copy of a fixture that a test may spoil.
+fn copy(name: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(path(name)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    dir
+}
+
+fn load_dir(dir: &Path) -> Result<Model, Error> {
+    Model::load(dir, &LoadOptions::default())
+}
+
+fn refused(dir: &TempDir) -> String {
+    load_dir(dir.path()).unwrap_err().to_string()
+}
+
+type Tensors = HashMap<String, Tensor>;
+
+/// Rewrites the single weights file.
+fn edit(dir: &TempDir, change: impl FnOnce(&mut Tensors)) {
+    let file = dir.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+}
+
+fn edit_json(dir: &TempDir, file: &str, change: impl FnOnce(&mut Value)) {
+    let file = dir.path().join(file);
+    let mut config = json(&file);
+    change(&mut config);
+    fs::write(file, config.to_string()).unwrap();
+}
+
+/// Sequence 0's first logits, for telling whether two directories hold one model.
+fn first_logits(dir: &Path, name: &str) -> Tensor {
+    let (model, inputs) = (load_dir(dir).unwrap(), inputs(name));
+    all_at_once(&model, &cross_alone(&model, &inputs, 0), &inputs.decoder[0])
+}
+
+fn assert_same_model(dir: &TempDir, name: &str) {
+    assert_close(&first_logits(dir.path(), name), &inputs(name).logits[0], 1e-4, name);
+}
+
+#[test]
+fn missing_unexpected_and_misshaped_tensors_are_listed_with_the_file() {
+    let dir = copy("bart-plain");
+    edit(&dir, |tensors| {
+        tensors.remove("model.decoder.layers.1.fc2.bias").unwrap();
+        let extra = tensors["model.encoder.layers.0.fc1.bias"].clone();
+        tensors.insert("model.encoder.layers.0.pos_attention.bias".to_owned(), extra);
+        tensors.insert("model.shared.weight".to_owned(), Tensor::zeros((95, 32), DType::F32, &Device::Cpu).unwrap());
+    });
+    let said = refused(&dir);
+    for part in [
+        "model.safetensors",
+        "missing 1: model.decoder.layers.1.fc2.bias",
+        "unexpected 1: model.encoder.layers.0.pos_attention.bias",
+        "wrong shape 1: model.shared.weight is [95, 32], not [96, 32]",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_truncated_or_overwritten_file_is_named() {
+    let dir = copy("t5-relu-tied");
+    let file = dir.path().join("model.safetensors");
+    let whole = fs::read(&file).unwrap();
+    // Anywhere: inside the length, the header, and the data; and with something after it.
+    for bytes in [&whole[..0], &whole[..5], &whole[..200], &whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+        fs::write(&file, bytes).unwrap();
+        let said = refused(&dir);
+        assert!(said.contains("model.safetensors is corrupt"), "{said}");
+    }
+    let mut garbled = whole.clone();
+    garbled[20] = b'\xff';
+    fs::write(&file, &garbled).unwrap();
+    assert!(refused(&dir).contains("is corrupt: unreadable header"));
+    fs::write(&file, u64::MAX.to_le_bytes()).unwrap();
+    assert!(refused(&dir).contains("does not fit a file of 8"));
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let dir = copy("t5-sharded");
+    assert_same_model(&dir, "t5-sharded");
+    fs::remove_file(dir.path().join("model-00003-of-00005.safetensors")).unwrap();
+    let said = refused(&dir);
+    assert!(said.contains("cannot read") && said.contains("model-00003-of-00005.safetensors"), "{said}");
+}
+
+#[test]
+fn an_index_that_does_not_agree_with_its_shards_is_refused() {
+    let dir = copy("t5-sharded");
+    edit_json(&dir, "model.safetensors.index.json", |index| {
+        index["weight_map"]["shared.weight"] = "model-00005-of-00005.safetensors".into();
+    });
+    let said = refused(&dir);
+    assert!(said.contains("shared.weight") && said.contains("corrupt"), "{said}");
+    edit_json(&dir, "model.safetensors.index.json", |index| {
+        index["weight_map"]["shared.weight"] = "../elsewhere.safetensors".into();
+    });
+    assert!(refused(&dir).contains("not a plain file name"));
+}
+
+#[test]
+fn absent_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(refused(&dir).contains("config.json"));
+    fs::copy(path("bart-plain").join("config.json"), dir.path().join("config.json")).unwrap();
+    assert!(refused(&dir).contains("model.safetensors"));
+}
+
+#[test]
+fn tied_aliases_are_compared_and_dropped() {
+    // T5 as old versions wrote it: three copies of the embeddings, and a bias that nobody reads.
+    let dir = copy("t5-relu-tied");
+    edit(&dir, |tensors| {
+        let shared = tensors["shared.weight"].clone();
+        for alias in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"] {
+            tensors.insert(alias.to_owned(), shared.clone());
+        }
+        let bias = tensors["decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].clone();
+        tensors.insert("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight".to_owned(), bias);
+    });
+    assert_same_model(&dir, "t5-relu-tied");
+    edit(&dir, |tensors| {
+        let other = (&tensors["shared.weight"] + 1.0).unwrap();
+        tensors.insert("encoder.embed_tokens.weight".to_owned(), other);
+    });
+    assert!(refused(&dir).contains("encoder.embed_tokens.weight should repeat shared.weight"));
+
+    // Only an alias is stored.
+    let dir = copy("bart-plain");
+    edit(&dir, |tensors| {
+        let shared = tensors.remove("model.shared.weight").unwrap();
+        tensors.insert("model.encoder.embed_tokens.weight".to_owned(), shared.clone());
+        tensors.insert("lm_head.weight".to_owned(), shared);
+    });
+    assert_same_model(&dir, "bart-plain");
+}
+
+#[test]
+fn an_untied_head_must_be_there() {
+    let dir = copy("t5-gated-untied");
+    edit(&dir, |tensors| {
+        tensors.remove("lm_head.weight").unwrap();
+    });
+    assert!(refused(&dir).contains("missing 1: lm_head.weight"));
+}
+
+#[test]
+fn names_with_and_without_a_wrapper_are_one_model() {
+    for prefix in ["", "model.model."] {
+        let dir = copy("bart-plain");
+        edit(&dir, |tensors| {
+            *tensors = tensors
+                .drain()
+                .filter(|(name, _)| !(prefix.is_empty() && name == "final_logits_bias"))
+                .map(|(name, tensor)| match name.strip_prefix("model.") {
+                    Some(bare) => (format!("{prefix}{bare}"), tensor),
+                    None => (format!("{}{name}", prefix.strip_suffix("model.").unwrap_or_default()), tensor),
+                })
+                .collect();
+        });
+        // The fixture's final bias is zero, so one that is absent says the same.
+        assert_same_model(&dir, "bart-plain");
+    }
+}
+
+#[test]
+fn half_a_pair_of_tables_is_refused() {
+    let dir = copy("bart-pairs");
+    edit(&dir, |tensors| {
+        tensors.remove("model.encoder.item_whole_embeddings.weight").unwrap();
+    });
+    assert!(refused(&dir).contains("item_whole_embeddings"));
+    let dir = copy("bart-pairs");
+    edit(&dir, |tensors| {
+        tensors.remove("model.encoder.user_item_gate").unwrap();
+    });
+    assert!(refused(&dir).contains("missing 1: model.encoder.user_item_gate"));
+}
+
+#[test]
+fn weights_stored_as_whole_numbers_are_refused() {
+    let dir = copy("t5-relu-tied");
+    edit(&dir, |tensors| {
+        let whole = tensors["shared.weight"].to_dtype(DType::U8).unwrap();
+        tensors.insert("shared.weight".to_owned(), whole);
+    });
+    assert!(refused(&dir).contains("tensor shared.weight has type U8; only floating point is supported"));
+}
+
+#[test]
+fn weights_stored_in_half_precision_load_as_f32() {
+    let dir = copy("bart-plain");
+    edit(&dir, |tensors| {
+        for tensor in tensors.values_mut() {
+            *tensor = tensor.to_dtype(DType::BF16).unwrap();
+        }
+    });
+    let logits = first_logits(dir.path(), "bart-plain");
+    assert_eq!(logits.dtype(), DType::F32);
+    assert!(distance(&logits, &inputs("bart-plain").logits[0]) < 0.5);
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_by_field() {
+    let cases = [
+        ("bart-plain", "model_type", value!("pegasus"), "model_type \"pegasus\" is not supported"),
+        ("bart-plain", "d_model", value!(0), "d_model: must be positive"),
+        ("bart-plain", "decoder_attention_heads", value!(5), "decoder_attention_heads: 5 does not divide d_model 32"),
+        ("bart-plain", "activation_function", value!("mish"), "activation_function: activation \"mish\" is not known"),
+        ("bart-plain", "eos_token_id", value!(96), "eos_token_id: 96 is not below vocab_size 96"),
+        ("bart-plain", "encoder_layers", value!("two"), "encoder_layers: "),
+        ("t5-relu-tied", "feed_forward_proj", value!("gated-mish"), "feed_forward_proj: "),
+        ("t5-relu-tied", "relative_attention_num_buckets", value!(3), "relative_attention_num_buckets: 3 is not"),
+        ("t5-relu-tied", "relative_attention_max_distance", value!(16), "relative_attention_max_distance: must exceed 16"),
+        ("t5-relu-tied", "d_ff", value!(-1), "d_ff: "),
+    ];
+    for (name, field, wrong, expected) in cases {
+        let dir = copy(name);
+        edit_json(&dir, "config.json", |config| config[field] = wrong);
+        let said = refused(&dir);
+        assert!(said.contains("config.json") && said.contains(expected), "{said}");
+    }
+    let dir = copy("bart-plain");
+    fs::write(dir.path().join("config.json"), "{\n  \"d_model\": ,\n}").unwrap();
+    assert!(refused(&dir).contains("config.json: line 2"));
+    let dir = copy("bart-plain");
+    edit_json(&dir, "generation_config.json", |config| config["early_stopping"] = value!("soon"));
+    assert!(refused(&dir).contains("generation_config.json: early_stopping: \"soon\" is neither"));
+}
+
+#[test]
+fn decode_settings_come_from_their_own_file_or_else_from_the_old_keys() {
+    let dir = copy("bart-plain");
+    edit_json(&dir, "config.json", |config| {
+        config["num_beams"] = value!(4);
+        config["early_stopping"] = value!(true);
+        config["no_repeat_ngram_size"] = value!(3);
+        config["forced_bos_token_id"] = value!(0);
+        config["forced_eos_token_id"] = value!(2);
+    });
+    let model = load_dir(dir.path()).unwrap();
+    assert_eq!(model.generation_defaults().num_beams, None);
+    assert_eq!((model.spec().forced_bos, model.spec().forced_eos), (None, None));
+    fs::remove_file(dir.path().join("generation_config.json")).unwrap();
+    let model = load_dir(dir.path()).unwrap();
+    let defaults = model.generation_defaults();
+    assert_eq!((defaults.num_beams, defaults.no_repeat_ngram_size), (Some(4), Some(3)));
+    assert_eq!(defaults.early_stopping, Some(refract_model::EarlyStopping::Yes));
+    assert_eq!((model.spec().forced_bos, model.spec().forced_eos), (Some(0), Some(2)));
+}
