@@ -32,7 +32,8 @@ pub(crate) fn needs_label(role: Role) -> bool {
     )
 }
 
-pub(crate) fn point_of(relation: &Relation) -> Point {
+/// A relation as a point of a text.
+pub fn point_of(relation: &Relation) -> Point {
     let kind = match &relation.kind {
         Kind::Shared {
             role,

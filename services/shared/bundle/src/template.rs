@@ -72,7 +72,7 @@ impl Scene {
         Matter {
             item: &self.pair.item,
             thing: self.thing,
-            has_history: !self.history.is_empty(),
+            has_history: !self.named.is_empty(),
             vocabulary: &self.vocabulary,
         }
     }

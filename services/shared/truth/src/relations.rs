@@ -232,7 +232,8 @@ fn shared(
         Role::Cast => 2.0,
         Role::Maker => 1.6,
         Role::Genre => 0.4 + 0.9 * vocabulary.genre_rarity(value),
-        Role::Place => 0.7,
+        // Most of a catalogue may be of one place.
+        Role::Place => 0.38,
         Role::Other => 0.9,
         Role::Year => 0.2,
         Role::Premise | Role::Hidden => return None,
