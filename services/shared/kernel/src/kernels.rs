@@ -1,0 +1,482 @@
+//! The entry: an instruction set, a pool of threads, and the operations that use them.
+
+use std::marker::PhantomData;
+
+use crate::buffer::Shared;
+use crate::dot::{self, Dot};
+use crate::elementwise::{self, Activation};
+use crate::error::Error;
+use crate::isa::Isa;
+use crate::lanes::{LANES, Lanes, versions};
+use crate::matrix::{self, Matrix, PANEL, Weights};
+use crate::norm;
+use crate::pool::Pool;
+use crate::rows::{BLOCK, Rows, STEP, TILE, UNSIGNED, quantise_row};
+
+/// Runs operations on vectors, matrices and attention memory.
+///
+/// Every result is the same, bit for bit, on any instruction set and any number of threads, and a row's result does not
+/// depend on the other rows of the call.
+#[derive(Debug)]
+pub struct Kernels {
+    pub(crate) isa: Isa,
+    pub(crate) pool: Pool,
+}
+
+/// What a product does with its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finish {
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Adds to what is there (a residual) instead of replacing it.
+    pub add: bool,
+}
+
+/// Memory that products use in passing, kept between them.
+#[derive(Debug)]
+pub struct Scratch {
+    rows: Rows,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self { rows: Rows::new() }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bytes of weights that one sweep over the rows uses: they stay in the second-level cache meanwhile.
+const SWEEP_BYTES: usize = 512 << 10;
+/// Rows up to which the tile unit is not worth setting up.
+const TILE_ROWS_MIN: usize = 2;
+/// Numbers below which an operation is not shared out.
+const SHARE_MIN: usize = 1 << 14;
+
+impl Kernels {
+    /// `threads` counts the calling one.
+    pub fn new(isa: Isa, threads: usize) -> Result<Self, Error> {
+        Ok(Self {
+            isa: isa.checked()?,
+            pool: Pool::new(threads)?,
+        })
+    }
+
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// y = x · Wᵀ + bias, finished as `finish` says. `x` `[m × inputs]`, `y` `[m × outputs]`.
+    pub fn multiply(&self, x: &[f32], w: &Matrix, finish: Finish, y: &mut [f32], scratch: &mut Scratch) {
+        let m = x.len().checked_div(w.inputs).unwrap_or(0);
+        assert_eq!(
+            x.len(),
+            m * w.inputs,
+            "this is a bug: x is no whole number of rows"
+        );
+        assert_eq!(
+            y.len(),
+            m * w.outputs,
+            "this is a bug: y has another size than the product"
+        );
+        if m == 0 || w.outputs == 0 {
+            return;
+        }
+        match &w.weights {
+            Weights::Int8 { .. } => {
+                let tiles = self.isa == Isa::Amx && m >= TILE_ROWS_MIN;
+                let isa = if self.isa == Isa::Amx && !tiles {
+                    Isa::Vnni
+                } else {
+                    self.isa
+                };
+                self.quantise(x, m, w.inputs, isa, &mut scratch.rows);
+                self.multiply_bytes(&scratch.rows, m, w, isa, finish, y);
+            }
+            Weights::F32(data) => self.multiply_floats(x, m, data, w, finish, y),
+        }
+    }
+
+    fn quantise(&self, x: &[f32], m: usize, n: usize, isa: Isa, rows: &mut Rows) {
+        let steps = n.div_ceil(STEP);
+        rows.reserve(m, steps);
+        let flip = if matches!(isa, Isa::Vnni | Isa::AvxVnni) {
+            UNSIGNED
+        } else {
+            0
+        };
+        let (data, scales) = (Shared(rows.data.as_mut_ptr()), Shared(rows.scales.as_mut_ptr()));
+        self.share(m, n, |row| {
+            let place = row / BLOCK * (steps * TILE) + row % BLOCK * STEP;
+            // SAFETY: `reserve` made room for m rows, and each part writes its own row's places.
+            unsafe {
+                let scale = quantise_row(isa, x.as_ptr().add(row * n), n, data.get().add(place), flip);
+                *scales.get().add(row) = scale;
+            }
+        });
+    }
+
+    fn multiply_bytes(&self, rows: &Rows, m: usize, w: &Matrix, isa: Isa, finish: Finish, y: &mut [f32]) {
+        let Weights::Int8 { data, scales, sums } = &w.weights else {
+            unreachable!("called for bytes only");
+        };
+        let panels = w.outputs.div_ceil(PANEL);
+        let whole = Bytes {
+            isa,
+            x: rows.data.as_ptr(),
+            x_scales: rows.scales.as_ptr(),
+            m,
+            w: data.as_ptr(),
+            w_scales: scales.as_ptr(),
+            sums: sums.as_ptr(),
+            bias: w.bias.as_ptr(),
+            steps: w.inputs.div_ceil(STEP),
+            outputs: w.outputs,
+            y: y.as_mut_ptr(),
+            finish,
+        };
+        let whole = Shared(&raw const whole as *mut Bytes);
+        self.divide(m.div_ceil(2 * BLOCK), panels.div_ceil(2), |blocks, pairs| {
+            // SAFETY: the pointers are good for the whole product; parts of `divide` do not overlap in `y`.
+            unsafe {
+                let bytes = *whole.get();
+                let rows = blocks.start * 2 * BLOCK..(blocks.end * 2 * BLOCK).min(m);
+                let panels = pairs.start * 2..(pairs.end * 2).min(panels);
+                bytes.run(rows, panels);
+            }
+        });
+    }
+
+    fn multiply_floats(&self, x: &[f32], m: usize, data: &[f32], w: &Matrix, finish: Finish, y: &mut [f32]) {
+        /// Rows and panels of one block: its sums fit the first-level cache.
+        const ROWS: usize = 12;
+        const PANELS: usize = 8;
+        let panels = w.outputs.div_ceil(PANEL);
+        let (to, n, k) = (Shared(y.as_mut_ptr()), w.outputs, w.inputs);
+        self.divide(m.div_ceil(ROWS), panels.div_ceil(PANELS), |blocks, groups| {
+            let mut sums = [0.0_f32; ROWS * PANELS * PANEL];
+            for group in groups {
+                let first = group * PANELS;
+                let count = PANELS.min(panels - first);
+                for block in blocks.clone() {
+                    let row = block * ROWS;
+                    let rows = ROWS.min(m - row);
+                    // SAFETY: x, w and y have the sizes checked by `multiply`; blocks of `y` do not overlap.
+                    unsafe {
+                        let a = x.as_ptr().add(row * k);
+                        let b = data.as_ptr().add(first * k * PANEL);
+                        matrix::product(
+                            self.isa,
+                            rows,
+                            count,
+                            k,
+                            a,
+                            k,
+                            b,
+                            PANEL,
+                            k * PANEL,
+                            sums.as_mut_ptr(),
+                            PANELS * PANEL,
+                        );
+                        for r in 0..rows {
+                            let columns = (count * PANEL).min(n - first * PANEL);
+                            let bias = w.bias.as_ptr().add(first * PANEL);
+                            let to = to.get().add((row + r) * n + first * PANEL);
+                            finish_floats(
+                                self.isa,
+                                sums.as_ptr().add(r * PANELS * PANEL),
+                                bias,
+                                columns,
+                                finish,
+                                to,
+                            );
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Divides a product of blocks of rows and groups of columns among the threads.
+    fn divide(
+        &self,
+        blocks: usize,
+        groups: usize,
+        job: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync,
+    ) {
+        let threads = self.threads();
+        if threads == 1 {
+            return job(0..blocks, 0..groups);
+        }
+        // Twice as many parts as threads, so that one that is late holds up less.
+        let parts = 2 * threads;
+        if blocks >= 4 * parts {
+            self.pool
+                .run(parts, |i| job(part_of(blocks, parts, i), 0..groups));
+        } else {
+            let parts = parts.min(groups);
+            self.pool
+                .run(parts, |i| job(0..blocks, part_of(groups, parts, i)));
+        }
+    }
+
+    /// Calls `job` for each of `m` rows of `n` numbers, shared out where that pays.
+    pub(crate) fn share(&self, m: usize, n: usize, job: impl Fn(usize) + Sync) {
+        let threads = self.threads();
+        if threads == 1 || m * n < SHARE_MIN {
+            return (0..m).for_each(job);
+        }
+        let parts = (2 * threads).min(m);
+        self.pool.run(parts, |i| part_of(m, parts, i).for_each(&job));
+    }
+
+    /// Each row of `x` `[rows × weight]`, in place.
+    pub fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        let n = weight.len();
+        assert!(
+            n > 0 && bias.len() == n && x.len().is_multiple_of(n),
+            "this is a bug: rows of another width"
+        );
+        let (m, x) = (x.len() / n, Shared(x.as_mut_ptr()));
+        self.share(m, n, |row| {
+            // SAFETY: rows lie within `x` and apart from each other.
+            unsafe {
+                let x = x.get().add(row * n);
+                norm::layer_norm(self.isa, x, weight.as_ptr(), bias.as_ptr(), eps, x, n);
+            }
+        });
+    }
+
+    /// Each row of `x` `[rows × weight]`, into `y`.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+        let n = weight.len();
+        assert!(
+            n > 0 && x.len().is_multiple_of(n) && y.len() == x.len(),
+            "this is a bug: rows of another width"
+        );
+        let (m, y) = (x.len() / n, Shared(y.as_mut_ptr()));
+        self.share(m, n, |row| {
+            // SAFETY: rows lie within `x` and `y` and apart from each other.
+            unsafe {
+                norm::rms_norm(
+                    self.isa,
+                    x.as_ptr().add(row * n),
+                    weight.as_ptr(),
+                    eps,
+                    y.get().add(row * n),
+                    n,
+                );
+            }
+        });
+    }
+
+    pub fn activate(&self, activation: Activation, x: &mut [f32]) {
+        // SAFETY: the slice is good for its length.
+        unsafe { elementwise::activate(self.isa, activation, x.as_mut_ptr(), x.len()) };
+    }
+
+    /// Of rows `[gate | linear]` of 2 × `width` in `x`: activation(gate) · linear into `y` `[rows × width]`.
+    pub fn gate(&self, activation: Activation, x: &[f32], width: usize, y: &mut [f32]) {
+        assert!(
+            width > 0 && x.len() == 2 * y.len() && y.len().is_multiple_of(width),
+            "this is a bug: rows of another width"
+        );
+        let (m, y) = (y.len() / width, Shared(y.as_mut_ptr()));
+        self.share(m, width, |row| {
+            // SAFETY: rows lie within `x` and `y` and apart from each other.
+            unsafe {
+                let (x, y) = (x.as_ptr().add(row * 2 * width), y.get().add(row * width));
+                std::ptr::copy_nonoverlapping(x, y, width);
+                elementwise::gate(self.isa, activation, y, x.add(width), width);
+            }
+        });
+    }
+
+    /// x += y
+    pub fn add(&self, x: &mut [f32], y: &[f32]) {
+        assert_eq!(x.len(), y.len(), "this is a bug: different lengths");
+        // SAFETY: both are good for their length.
+        unsafe { elementwise::add(self.isa, x.as_mut_ptr(), y.as_ptr(), x.len()) };
+    }
+}
+
+/// The `i`th of `parts` parts of 0..n, as even as can be.
+pub(crate) fn part_of(n: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+    n * i / parts..n * (i + 1) / parts
+}
+
+/// A product of bytes.
+#[derive(Clone, Copy)]
+struct Bytes {
+    isa: Isa,
+    x: *const i8,
+    x_scales: *const f32,
+    m: usize,
+    w: *const i8,
+    w_scales: *const f32,
+    sums: *const i32,
+    bias: *const f32,
+    steps: usize,
+    outputs: usize,
+    y: *mut f32,
+    finish: Finish,
+}
+
+/// Sums of two blocks of rows and two panels.
+#[repr(C, align(64))]
+struct Sums([i32; 4 * BLOCK * BLOCK]);
+
+impl Bytes {
+    /// # Safety
+    /// The pointers are good for the whole product; nobody else writes these rows and panels; the set is available.
+    unsafe fn run(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
+        debug_assert!(rows.end <= self.m && rows.start.is_multiple_of(BLOCK));
+        #[cfg(target_arch = "x86_64")]
+        let _tiles = if self.isa == Isa::Amx {
+            Some(crate::amx::Configured::new())
+        } else {
+            None
+        };
+        let mut acc = Sums([0; 4 * BLOCK * BLOCK]);
+        let panel_bytes = self.steps * STEP * PANEL;
+        let sweep = (SWEEP_BYTES / panel_bytes).max(2).next_multiple_of(2);
+        let mut first = panels.start;
+        while first < panels.end {
+            let last = (first + sweep).min(panels.end);
+            let mut row = rows.start;
+            while row < rows.end {
+                let count = (rows.end - row).min(2 * BLOCK);
+                let mut panel = first;
+                while panel < last {
+                    let wide = (last - panel).min(2);
+                    self.sums(row, count, panel, wide, &mut acc);
+                    finish_bytes(self.isa, self, row, count, panel, wide, acc.0.as_ptr());
+                    panel += wide;
+                }
+                row += count;
+            }
+            first = last;
+        }
+    }
+
+    /// `acc[block][panel][row][column]`
+    #[inline(always)]
+    unsafe fn sums(&self, row: usize, count: usize, panel: usize, wide: usize, acc: &mut Sums) {
+        let panel_bytes = self.steps * STEP * PANEL;
+        let block_bytes = self.steps * TILE;
+        let a = self.x.add(row / BLOCK * block_bytes);
+        let b = self.w.add(panel * panel_bytes);
+        let acc = acc.0.as_mut_ptr();
+        #[cfg(target_arch = "x86_64")]
+        if self.isa == Isa::Amx {
+            // With one panel left, it is multiplied twice and the second result is not read.
+            let other = if wide == 2 { b.add(panel_bytes) } else { b };
+            return if count > BLOCK {
+                crate::amx::two_by_two(a, a.add(block_bytes), b, other, self.steps, acc);
+            } else {
+                crate::amx::one_by_two(a, b, other, self.steps, acc);
+            };
+        }
+        let mut done = 0;
+        while done < count {
+            let block = done / BLOCK;
+            let dot = Dot {
+                a: a.add(block * block_bytes),
+                rows: (count - done).min(BLOCK),
+                b,
+                panel: panel_bytes,
+                panels: wide,
+                steps: self.steps,
+                sums: self.sums.add(panel * PANEL),
+                acc: acc.add(block * 2 * BLOCK * BLOCK),
+            };
+            match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Vnni => dot::vnni(&dot),
+                #[cfg(target_arch = "x86_64")]
+                Isa::AvxVnni => dot::avxvnni(&dot),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => dot::avx2(&dot),
+                _ => dot::scalar(&dot),
+            }
+            done += BLOCK;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_bytes_in<V: Lanes>(
+    _: PhantomData<V>,
+    p: &Bytes,
+    row: usize,
+    count: usize,
+    panel: usize,
+    wide: usize,
+    acc: *const i32,
+) {
+    for i in 0..wide {
+        let column = (panel + i) * PANEL;
+        let width = LANES.min(p.outputs - column);
+        let (w_scale, bias) = (V::load(p.w_scales.add(column)), V::load(p.bias.add(column)));
+        for r in 0..count {
+            let from = acc.add(((r / BLOCK * 2 + i) * BLOCK + r % BLOCK) * BLOCK);
+            let scale = V::splat(*p.x_scales.add(row + r)).mul(w_scale);
+            let mut v = p.finish.activation.apply(V::load_ints(from).fma(scale, bias));
+            let to = p.y.add((row + r) * p.outputs + column);
+            if width == LANES {
+                if p.finish.add {
+                    v = v.add(V::load(to));
+                }
+                v.store(to);
+            } else {
+                if p.finish.add {
+                    v = v.add(V::load_first(to, width));
+                }
+                v.store_first(to, width);
+            }
+        }
+    }
+}
+
+versions! {
+    /// # Safety
+    /// As [`Bytes::run`].
+    unsafe fn finish_bytes(p: &Bytes, row: usize, count: usize, panel: usize, wide: usize, acc: *const i32) = finish_bytes_in
+}
+
+#[inline(always)]
+unsafe fn finish_floats_in<V: Lanes>(
+    _: PhantomData<V>,
+    from: *const f32,
+    bias: *const f32,
+    n: usize,
+    finish: Finish,
+    to: *mut f32,
+) {
+    let mut i = 0;
+    while i < n {
+        let width = LANES.min(n - i);
+        let mut v = finish
+            .activation
+            .apply(V::load_first(from.add(i), width).add(V::load_first(bias.add(i), width)));
+        if finish.add {
+            v = v.add(V::load_first(to.add(i), width));
+        }
+        v.store_first(to.add(i), width);
+        i += width;
+    }
+}
+
+versions! {
+    /// # Safety
+    /// The pointers are good for `n` numbers.
+    unsafe fn finish_floats(from: *const f32, bias: *const f32, n: usize, finish: Finish, to: *mut f32) = finish_floats_in
+}

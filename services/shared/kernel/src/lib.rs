@@ -1,0 +1,29 @@
+//! Arithmetic at the speed of the processor, for every instruction set it may have.
+//!
+//! [`Kernels`] is the entry; [`Matrix`] holds packed weights. This is the one crate that uses `unsafe`: for intrinsics,
+//! assembly, aligned memory and a pool of threads. What it offers is safe. Inner kernels are unsafe functions with one
+//! contract, written at each: the instruction set is there, and pointers are good for what the arguments say.
+#![allow(unsafe_op_in_unsafe_fn)]
+// Loops over registers are counted, so that the compiler unrolls them.
+#![allow(clippy::needless_range_loop)]
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod buffer;
+mod dot;
+mod elementwise;
+mod error;
+mod isa;
+mod kernels;
+mod lanes;
+mod matrix;
+mod norm;
+mod pool;
+mod rows;
+
+pub use elementwise::Activation;
+pub use error::Error;
+pub use isa::{ENVIRONMENT, Isa};
+pub use kernels::{Finish, Kernels, Scratch};
+pub use matrix::{INPUTS_MAX, Matrix, Part, Precision, Table};
+pub use pool::THREADS_MAX;
