@@ -1,0 +1,85 @@
+{{/* refract.toml: what the chart knows (ports, peers, secrets, times), over what `<role>.config` says. */}}
+
+{{/* dict path, value. Scalars first, then tables, as TOML wants it. JSON's strings, numbers and lists are TOML's too. */}}
+{{- define "refract.toml" -}}
+{{- $path := .path -}}
+{{- $scalars := dict }}{{ $tables := dict -}}
+{{- range $key, $value := .value -}}
+{{- if kindIs "map" $value }}{{ $_ := set $tables $key $value }}{{ else if not (kindIs "invalid" $value) }}{{ $_ := set $scalars $key $value }}{{ end -}}
+{{- end -}}
+{{- if $scalars }}
+
+[{{ $path }}]
+{{- range $key, $value := $scalars }}
+{{ $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := $tables }}
+{{- include "refract.toml" (dict "path" (printf "%s.%s" $path $key) "value" $value) }}
+{{- end }}
+{{- end }}
+
+{{/* dict root, role. The times by which a pod leaves, all from `drainSeconds`. */}}
+{{- define "refract.leaving" -}}
+{{- $finish := (index .root.Values .role).drainSeconds | int -}}
+{{- $preStop := 5 }}{{/* endpoints are forgotten everywhere */ -}}
+{{- $lameduck := 5 }}{{/* callers who watch health hear NOT_SERVING */ -}}
+{{- $margin := 15 }}{{/* last spans and metrics are sent, connections closed, a slow node tolerated */ -}}
+preStop: {{ $preStop }}
+lameduck: {{ $lameduck }}
+finish: {{ $finish }}
+grace: {{ add $preStop $lameduck $finish $margin }}
+{{- end }}
+
+{{/* dict root, role. What the chart itself decides. */}}
+{{- define "refract.ownConfig" -}}
+{{- $root := .root }}{{ $role := .role -}}
+{{- $values := index $root.Values $role -}}
+{{- $leaving := include "refract.leaving" . | fromYaml -}}
+listen:
+  address: {{ printf "%s:%s" $root.Values.bindAddress (include "refract.port" (dict "root" $root "component" $role "port" "data")) | quote }}
+process:
+  warm_up_max: {{ $values.startupSeconds }}s
+  admin:
+    address: {{ printf "%s:%s" $root.Values.bindAddress (include "refract.port" (dict "root" $root "component" $role "port" "admin")) | quote }}
+  drain:
+    lameduck: {{ $leaving.lameduck }}s
+    finish_max: {{ $leaving.finish }}s
+{{- if eq $role "ranker" }}
+data: {{ include "refract.filesPath" (dict "files" $values.data "shipped" "data") }}
+{{- if eq $values.data.source "image" }}
+model: /usr/share/refract/demo/ranker
+{{- else if $values.trained }}
+model: {{ include "refract.filesPath" (dict "files" $values.data "shipped" "data") }}/ranker
+{{- end }}
+{{- range list "oracle" "prism" }}
+{{- if (index $root.Values .).enabled }}
+{{ . }}:
+  target: {{ include "refract.target" (dict "root" $root "component" .) }}
+{{- end }}
+{{- end }}
+knowledge:
+  store: {{ ternary "memory" "redis" (eq $root.Values.knowledge.store "memory") }}
+  {{- if or (ne $root.Values.knowledge.store "memory") $root.Values.knowledge.existingSecret }}
+  secret_file: /etc/refract/knowledge/secret
+  {{- end }}
+  {{- if eq $root.Values.knowledge.store "external" }}
+  redis:
+    url_file: /etc/refract/knowledge/url
+  {{- else if eq $root.Values.knowledge.store "dev" }}
+  redis:
+    url: redis://{{ include "refract.fullname" $root }}-store.{{ $root.Release.Namespace }}.svc.{{ $root.Values.clusterDomain }}:{{ include "refract.port" (dict "root" $root "component" "store" "port" "data") }}
+  {{- end }}
+{{- else }}
+worker:
+  bundle: {{ include "refract.filesPath" (dict "files" $values.bundle "shipped" $role) }}
+{{- end }}
+{{- end }}
+
+{{/* dict root, role */}}
+{{- define "refract.config" -}}
+{{- $config := mergeOverwrite (deepCopy (index .root.Values .role).config) (include "refract.ownConfig" . | fromYaml) -}}
+# Made by the chart; the manual is `refract serve {{ .role }} --print-config` and the configuration's own documentation.
+{{- include "refract.toml" (dict "path" .role "value" $config) }}
+{{- include "refract.toml" (dict "path" "telemetry" "value" .root.Values.telemetry) }}
+{{- end }}

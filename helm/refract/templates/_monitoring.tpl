@@ -1,0 +1,131 @@
+{{/* Takes a monitor's block. The label `component` is what rules and dashboards tell the roles apart by. */}}
+{{- define "refract.endpoint" -}}
+- port: admin
+  path: /metrics
+  interval: {{ .interval }}
+  scrapeTimeout: {{ .scrapeTimeout }}
+  relabelings:
+    - sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_component]
+      targetLabel: component
+    {{- with .relabelings }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/*
+The alerts. `NAMESPACE` stands for the release's. Each has a section of the same name in docs/runbooks.md, and a unit test
+in tests/chart/rules.
+*/}}
+{{- define "refract.alerts" -}}
+alerts:
+  RefractRankerDown:
+    needs: [ranker]
+    severity: critical
+    for: 1m
+    expr: (count(up{component="ranker",namespace="NAMESPACE"} == 1) or vector(0)) == 0
+    summary: No ranker answers. Nothing can be recommended.
+  RefractSlatesSlow:
+    needs: [ranker]
+    severity: warning
+    for: 10m
+    expr: histogram_quantile(0.99, sum by (le) (rate(refract_ranker_rank_seconds_bucket{namespace="NAMESPACE"}[5m]))) > 0.5
+    summary: Ranking takes longer than half a second for one request in a hundred.
+  RefractExplanationsPoor:
+    needs: [prism]
+    severity: warning
+    for: 10m
+    expr: >-
+      sum(rate(refract_ranker_explanations_total{namespace="NAMESPACE",rung=~"RUNG_TEMPLATE|RUNG_NONE"}[10m]))
+      / sum(rate(refract_ranker_explanations_total{namespace="NAMESPACE"}[10m])) > 0.1
+    summary: More than a tenth of the explanations are templates or missing.
+  RefractOracleDown:
+    needs: [oracle]
+    severity: warning
+    for: 5m
+    expr: (count(up{component="oracle",namespace="NAMESPACE"} == 1) or vector(0)) == 0
+    summary: No Oracle answers. Remembered knowledge is served, new pairs are explained from the history alone.
+  RefractOracleShedding:
+    needs: [oracle]
+    severity: warning
+    for: 10m
+    expr: sum(rate(refract_engine_refused_total{engine="oracle",namespace="NAMESPACE"}[5m])) > 0.1
+    summary: The Oracle refuses questions because its queue is full.
+  RefractOracleFailing:
+    needs: [oracle]
+    severity: warning
+    for: 10m
+    expr: >-
+      sum(rate(refract_knowledge_consult_seconds_count{namespace="NAMESPACE",outcome="failed"}[5m]))
+      / sum(rate(refract_knowledge_consult_seconds_count{namespace="NAMESPACE"}[5m])) > 0.1
+    summary: More than a tenth of the questions to the Oracle fail.
+  RefractPrismDown:
+    needs: [prism]
+    severity: critical
+    for: 2m
+    expr: (count(up{component="prism",namespace="NAMESPACE"} == 1) or vector(0)) == 0
+    summary: No Prism answers. All explanations are templates.
+  RefractPrismShedding:
+    needs: [prism]
+    severity: warning
+    for: 5m
+    expr: sum(rate(refract_engine_refused_total{engine="prism",namespace="NAMESPACE"}[5m])) > 0.1
+    summary: The Prisms refuse explanations because their queues are full.
+  RefractQueueSlow:
+    needs: [prism]
+    severity: warning
+    for: 10m
+    expr: histogram_quantile(0.95, sum by (engine, le) (rate(refract_engine_queue_seconds_bucket{namespace="NAMESPACE"}[5m]))) > 1
+    summary: One sequence in twenty waits longer than a second before its engine begins.
+  RefractModelFaults:
+    needs: [prism]
+    severity: critical
+    for: 0m
+    expr: sum by (engine, pod) (increase(refract_engine_model_faults_total{namespace="NAMESPACE"}[10m])) > 0
+    summary: A model or its device failed on sequences.
+  RefractStoreDown:
+    needs: [store]
+    severity: warning
+    for: 5m
+    expr: min(refract_knowledge_store_up{namespace="NAMESPACE"}) == 0
+    summary: A ranker cannot reach the knowledge store. It asks the Oracle for everything that it has not in its own memory.
+  RefractStoreSlow:
+    needs: [store]
+    severity: warning
+    for: 10m
+    expr: histogram_quantile(0.95, sum by (le) (rate(refract_knowledge_store_seconds_bucket{namespace="NAMESPACE",command="get"}[5m]))) > 0.01
+    summary: One look-up in twenty takes more than 10 ms; from 15 ms on it counts as a miss.
+  RefractKnowledgeCorrupt:
+    needs: [store]
+    severity: critical
+    for: 0m
+    expr: sum(increase(refract_knowledge_corrupt_total{namespace="NAMESPACE"}[10m])) > 0
+    summary: The store holds values that Refract did not write, or not with this secret.
+  RefractKnowledgeNotWritten:
+    needs: [oracle]
+    severity: warning
+    for: 15m
+    expr: >-
+      sum(rate(refract_knowledge_writes_total{namespace="NAMESPACE",outcome!="ok"}[10m]))
+      / sum(rate(refract_knowledge_writes_total{namespace="NAMESPACE"}[10m])) > 0.1
+    summary: More than a tenth of what the Oracle says is not remembered.
+  RefractKnowledgeRarelyRemembered:
+    needs: [oracle]
+    severity: info
+    for: 1h
+    expr: >-
+      sum(rate(refract_knowledge_lookups_total{namespace="NAMESPACE",outcome=~"l1|hit|stale"}[30m]))
+      / sum(rate(refract_knowledge_lookups_total{namespace="NAMESPACE"}[30m])) < 0.3
+    summary: Fewer than three in ten questions are answered from memory.
+  RefractTruthRefusing:
+    needs: [prism]
+    severity: warning
+    for: 30m
+    expr: >-
+      sum(rate(refract_prism_sentences_refused_total{namespace="NAMESPACE"}[15m]))
+      / sum(rate(refract_ranker_explanations_total{namespace="NAMESPACE"}[15m])) > 0.5
+    summary: The Prisms write many sentences that the evidence does not carry. They are withheld; the model deserves a look.
+{{- end }}

@@ -1,0 +1,71 @@
+{{/*
+Who may call whom: the one table that the network policies are drawn from. `from` and `to` name a component of this release
+(ranker, oracle, prism, store, test) or a group of peers outside it, listed in `networkPolicy` (clients, monitoring,
+collector, downloads), the external store, or DNS. Only rows that this release needs are there.
+*/}}
+{{- define "refract.calls" -}}
+{{- $roles := (include "refract.roles" . | fromJson).roles -}}
+{{- $otlp := dig "otlp_endpoint" "" .Values.telemetry -}}
+calls:
+  - {from: clients, to: ranker, port: data}
+  - {from: test, to: ranker, port: data}
+  - {from: test, to: dns}
+  - {from: ranker, to: dns}
+  {{- range without $roles "ranker" }}
+  - {from: ranker, to: {{ . }}, port: data}
+  {{- end }}
+  {{- if eq .Values.knowledge.store "dev" }}
+  - {from: ranker, to: store, port: data}
+  {{- else if eq .Values.knowledge.store "external" }}
+  - {from: ranker, to: externalStore, number: {{ .Values.knowledge.external.port }}}
+  {{- end }}
+  {{- range $roles }}
+  - {from: monitoring, to: {{ . }}, port: admin}
+  {{- if $otlp }}
+  - {from: {{ . }}, to: collector, number: {{ include "refract.urlPort" $otlp }}}
+  {{- end }}
+  {{- $files := ternary $.Values.ranker.data (index $.Values .).bundle (eq . "ranker") }}
+  {{- $download := eq $files.source "download" }}
+  {{- if $download }}
+  - {from: {{ . }}, to: downloads, number: {{ include "refract.urlPort" $files.download.url }}}
+  {{- end }}
+  {{- if and (or $download $otlp) (ne . "ranker") }}
+  - {from: {{ . }}, to: dns}
+  {{- end }}
+  {{- end }}
+{{- end }}
+
+{{/* Takes a URL. */}}
+{{- define "refract.urlPort" -}}
+{{- $host := (urlParse .).host -}}
+{{- default (ternary "80" "443" (hasPrefix "http:" .)) (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $host)) -}}
+{{- end }}
+
+{{/* dict root, name. Who that is, as a list under `peers`. Nobody where the list is empty; only DNS is anywhere. */}}
+{{- define "refract.peers" -}}
+{{- if has .name (list "ranker" "oracle" "prism" "store" "test") -}}
+peers:
+  - podSelector:
+      matchLabels:
+        {{- include "refract.selector" (dict "root" .root "component" .name) | nindent 8 }}
+{{- else if eq .name "externalStore" -}}
+peers:
+  {{- toYaml .root.Values.knowledge.external.peers | nindent 2 }}
+{{- else if eq .name "dns" -}}
+anywhere: true
+{{- else -}}
+peers:
+  {{- toYaml (index .root.Values.networkPolicy .name) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* dict root, call. The ports of a row. */}}
+{{- define "refract.callPorts" -}}
+{{- if eq .call.to "dns" -}}
+- {port: 53, protocol: UDP}
+- {port: 53, protocol: TCP}
+{{- else -}}
+- port: {{ default (include "refract.port" (dict "root" .root "component" .call.to "port" (default "data" .call.port))) .call.number }}
+  protocol: TCP
+{{- end -}}
+{{- end }}

@@ -1,0 +1,95 @@
+{{/* What no schema can say: values that are sound alone and do not fit together. All complaints at once. */}}
+{{- define "refract.validate" -}}
+{{- $v := .Values }}{{ $wrong := list -}}
+{{- $roles := (include "refract.roles" . | fromJson).roles -}}
+
+{{- if and (eq $v.image.flavour "cpu") $v.oracle.enabled $v.oracle.gpu.enabled -}}
+{{- $wrong = append $wrong "oracle.gpu.enabled: the cpu flavour of the image would leave the GPUs idle; set image.flavour to cuda" -}}
+{{- end -}}
+{{- if and (eq $v.image.flavour "cpu") $v.prism.enabled $v.prism.gpu.enabled -}}
+{{- $wrong = append $wrong "prism.gpu.enabled: the cpu flavour of the image would leave the GPU idle; set image.flavour to cuda" -}}
+{{- end -}}
+
+{{- $mode := dig "river" "mode" "conditioned" $v.ranker.config -}}
+{{- if and (eq $mode "oracle") (not $v.oracle.enabled) (not (dig "oracle" "target" "" $v.ranker.config)) -}}
+{{- $wrong = append $wrong "ranker.config.river.mode is oracle, but there is none: set oracle.enabled, or ranker.config.oracle.target to one elsewhere" -}}
+{{- end -}}
+{{- range list "oracle" "prism" -}}
+{{- if and (index $v .).enabled (dig . "target" "" $v.ranker.config) -}}
+{{- $wrong = append $wrong (printf "ranker.config.%s.target names a service elsewhere while %s.enabled makes one here: choose one" . .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if eq $v.knowledge.store "external" -}}
+{{- if not $v.knowledge.existingSecret -}}
+{{- $wrong = append $wrong (printf "knowledge.existingSecret: an external store needs a Secret with the keys %s (at least 16 bytes) and %s" $v.knowledge.secretKey $v.knowledge.external.urlKey) -}}
+{{- end -}}
+{{- if and $v.networkPolicy.enabled (not $v.knowledge.external.peers) -}}
+{{- $wrong = append $wrong "knowledge.external.peers: the network policy must know where the store is; or set networkPolicy.enabled to false" -}}
+{{- end -}}
+{{- if not (or $v.oracle.enabled (dig "oracle" "target" "" $v.ranker.config)) -}}
+{{- $wrong = append $wrong "knowledge.store is external, but without an Oracle there is nothing to remember: set it to memory" -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $role := $roles -}}
+{{- $values := index $v $role -}}
+{{- $files := ternary $values.data $values.bundle (eq $role "ranker") -}}
+{{- $where := printf "%s.%s" $role (ternary "data" "bundle" (eq $role "ranker")) -}}
+{{- if and (eq $files.source "claim") (not $files.claim.name) -}}
+{{- $wrong = append $wrong (printf "%s.claim.name: source claim needs a PersistentVolumeClaim" $where) -}}
+{{- end -}}
+{{- if eq $files.source "imageVolume" -}}
+{{- if not $files.imageVolume.reference -}}
+{{- $wrong = append $wrong (printf "%s.imageVolume.reference: source imageVolume needs an image" $where) -}}
+{{- end -}}
+{{- if semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version -}}
+{{- $wrong = append $wrong (printf "%s.source: image volumes need Kubernetes 1.33, this is %s" $where $.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $files.source "download") (not (and $files.download.url $files.download.sha256)) -}}
+{{- $wrong = append $wrong (printf "%s.download: source download needs url and sha256" $where) -}}
+{{- end -}}
+
+{{- $budget := $values.podDisruptionBudget -}}
+{{- if $budget.enabled -}}
+{{- if eq (kindIs "invalid" $budget.minAvailable) (kindIs "invalid" $budget.maxUnavailable) -}}
+{{- $wrong = append $wrong (printf "%s.podDisruptionBudget: set exactly one of minAvailable and maxUnavailable, the other to null" $role) -}}
+{{- end -}}
+{{- $fewest := int (ternary $values.replicas (dig "autoscaling" "replicasMin" 1 $values) (eq (dig "autoscaling" "kind" "none" $values) "none")) -}}
+{{- if and (kindIs "float64" $budget.minAvailable) (ge (int $budget.minAvailable) $fewest) -}}
+{{- $wrong = append $wrong (printf "%s.podDisruptionBudget.minAvailable: %v of %d pods may never be moved, and no node could be drained" $role $budget.minAvailable $fewest) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $scaling := default dict $values.autoscaling -}}
+{{- if ne (default "none" $scaling.kind) "none" -}}
+{{- if gt (int $scaling.replicasMin) (int $scaling.replicasMax) -}}
+{{- $wrong = append $wrong (printf "%s.autoscaling: replicasMin %v is above replicasMax %v" $role $scaling.replicasMin $scaling.replicasMax) -}}
+{{- end -}}
+{{- if and (eq $scaling.kind "keda") (not $v.monitoring.prometheusUrl) -}}
+{{- $wrong = append $wrong (printf "monitoring.prometheusUrl: %s.autoscaling.kind is keda, which asks Prometheus" $role) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $capName := ternary "config.river.request_cap" "config.call_cap" (eq $role "ranker") -}}
+{{- $cap := ternary (dig "river" "request_cap" "20s" $values.config) (dig "call_cap" "30s" $values.config) (eq $role "ranker") -}}
+{{- if gt (include "refract.seconds" $cap | float64) ($values.drainSeconds | float64) -}}
+{{- $wrong = append $wrong (printf "%s.drainSeconds: %v is shorter than %s.%s (%s): calls would be cut off when a pod leaves" $role $values.drainSeconds $role $capName $cap) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $v.monitoring.serviceMonitor.enabled $v.monitoring.podMonitor.enabled -}}
+{{- $wrong = append $wrong "monitoring: serviceMonitor and podMonitor would count everything twice; enable one" -}}
+{{- end -}}
+{{- $alerts := keys (include "refract.alerts" . | fromYaml).alerts | sortAlpha -}}
+{{- range concat $v.monitoring.rules.disabled (keys $v.monitoring.rules.overrides | sortAlpha) -}}
+{{- if not (has . $alerts) -}}
+{{- $wrong = append $wrong (printf "monitoring.rules: there is no alert %s; there are %s" . (join ", " $alerts)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $wrong -}}
+{{- fail (printf "\n\nThese values of Refract's chart do not fit together:\n  - %s\n" (join "\n  - " $wrong)) -}}
+{{- end -}}
+{{- end }}
