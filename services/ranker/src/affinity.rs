@@ -1,7 +1,5 @@
 //! How other users' behaviour ties one item to another: who liked both, against what chance would give.
 
-use std::collections::HashMap;
-
 use crate::dataset::Dataset;
 use crate::likes::{Likes, SignalWeights};
 
@@ -16,7 +14,7 @@ pub struct AffinityConfig {
     pub lift_min: f32,
     /// Users added to both sides of the ratio: draws a lift that few users support towards 1.
     pub shrinkage: f32,
-    /// Newest likes of the history that are looked at: bounds the work.
+    /// Newest likes of the history that are looked at, at most 64: bounds the work.
     pub history_likes_max: usize,
     /// Users whose likes are counted, evenly chosen where there are more: bounds memory and work.
     pub users_max: usize,
@@ -96,25 +94,30 @@ impl Affinities {
 
     /// For each of `items` its ties to the history's likes (newest first), strongest first.
     pub fn ties(&self, items: &[u32], liked: &[u32]) -> Vec<Vec<Tie>> {
-        let liked = &liked[..liked.len().min(self.config.history_likes_max)];
-        // Which of the slate's users liked which likes of the history: each list is walked once.
-        let mut likes_of: HashMap<u32, Vec<u16>> = HashMap::new();
-        for (n, &item) in (0u16..).zip(liked) {
-            self.fans(item)
-                .iter()
-                .for_each(|&u| likes_of.entry(u).or_default().push(n));
+        let liked = &liked[..liked
+            .len()
+            .min(self.config.history_likes_max)
+            .min(u64::BITS as usize)];
+        // By user, one bit for each of the history's likes that the user shares: every list is walked once.
+        let mut shared = vec![0u64; self.users_len as usize];
+        for (n, &item) in liked.iter().enumerate() {
+            self.fans(item).iter().for_each(|&u| shared[u as usize] |= 1 << n);
         }
         items
             .iter()
-            .map(|&item| self.ties_of(item, liked, &likes_of))
+            .map(|&item| self.ties_of(item, liked, &shared))
             .collect()
     }
 
-    fn ties_of(&self, item: u32, liked: &[u32], likes_of: &HashMap<u32, Vec<u16>>) -> Vec<Tie> {
+    fn ties_of(&self, item: u32, liked: &[u32], shared: &[u64]) -> Vec<Tie> {
         let fans = self.fans(item);
         let mut supports = vec![0u32; liked.len()];
-        for n in fans.iter().filter_map(|u| likes_of.get(u)).flatten() {
-            supports[usize::from(*n)] += 1;
+        for &user in fans {
+            let mut bits = shared[user as usize];
+            while bits != 0 {
+                supports[bits.trailing_zeros() as usize] += 1;
+                bits &= bits - 1;
+            }
         }
         let tie = |(&other, &support): (&u32, &u32)| {
             if other == item || support < self.config.support_min {

@@ -1,8 +1,65 @@
 //! The front door's configuration. Doc comments are the manual.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data port.
+    pub listen: refract_net::ListenConfig,
+    /// Warm-up, admin port, drain.
+    pub process: refract_chassis::process::Config,
+    /// Time and width of a request.
+    pub river: River,
+    /// The data set: catalogue and histories, in Refract's format.
+    pub data: PathBuf,
+    /// The trained ranker's directory. Without one, a ranker is trained from the data set at start (seconds to minutes).
+    pub model: Option<PathBuf>,
+    /// Another ranker, reached over gRPC, in the built-in one's place. The data set still resolves users and items.
+    pub outside: Option<Peer>,
+    /// The Oracle. Without one, Prisms write from the history alone.
+    pub oracle: Option<Peer>,
+    /// The Prism pool. Without one, explanations are templates.
+    pub prism: Option<Peer>,
+    /// What remembers the Oracle's knowledge.
+    pub knowledge: refract_knowledge::Config,
+}
+
+/// A service behind this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// `host:port`, a comma-separated list, or `dns:name:port`.
+    pub target: refract_net::Target,
+    /// How to connect.
+    #[serde(default)]
+    pub dial: refract_net::DialConfig,
+}
+
+impl Peer {
+    pub fn at(target: refract_net::Target) -> Self {
+        Self { target, dial: refract_net::DialConfig::default() }
+    }
+}
+
+impl Config {
+    /// Relations between the limits; an error names the key.
+    pub fn check(&self) -> Result<(), Unfit> {
+        self.listen.check().map_err(|unfit| unfit.within("listen"))?;
+        self.process.check().map_err(|unfit| unfit.within("process"))?;
+        self.river.check().map_err(|unfit| unfit.within("river"))?;
+        for (name, peer) in [("outside", &self.outside), ("oracle", &self.oracle), ("prism", &self.prism)] {
+            if let Some(peer) = peer {
+                peer.dial.check().map_err(|unfit| unfit.within("dial").within(name))?;
+            }
+        }
+        ensure(!self.data.as_os_str().is_empty(), "data", "must name a data set's directory")
+    }
+}
 
 /// How explanations are made (ARCHITECTURE.md, "Three modes").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,24 +80,22 @@ pub enum Mode {
 pub struct River {
     pub mode: Mode,
     /// Longest that a request may take where the caller sets no deadline, and the cap on what a caller may ask for.
-    #[serde(with = "refract_chassis::duration")]
+    #[serde(with = "humantime_serde")]
     pub request_cap: Duration,
     /// Longest that ranking may take.
-    #[serde(with = "refract_chassis::duration")]
+    #[serde(with = "humantime_serde")]
     pub rank_cap: Duration,
     /// Longest that cache and Oracle may take for one item.
-    #[serde(with = "refract_chassis::duration")]
+    #[serde(with = "humantime_serde")]
     pub consult_cap: Duration,
     /// Time kept back for the Prism when the Oracle is asked: consulting ends this long before the deadline.
-    #[serde(with = "refract_chassis::duration")]
+    #[serde(with = "humantime_serde")]
     pub explain_reserve: Duration,
     /// Time kept back for writing and sending a template when no model's text arrives.
-    #[serde(with = "refract_chassis::duration")]
+    #[serde(with = "humantime_serde")]
     pub answer_margin: Duration,
     /// Items of one request that are consulted and explained side by side.
     pub items_in_flight_max: usize,
-    /// Items of the history whose affinity to a slate item is told to the Oracle.
-    pub affinities_max: usize,
 }
 
 impl Default for River {
@@ -53,23 +108,19 @@ impl Default for River {
             explain_reserve: Duration::from_secs(1),
             answer_margin: Duration::from_millis(20),
             items_in_flight_max: 16,
-            affinities_max: 5,
         }
     }
 }
 
 impl River {
-    /// Relations between the limits; an error names the keys to change.
-    pub fn check(&self) -> Result<(), String> {
-        if self.items_in_flight_max == 0 {
-            return Err("river.items_in_flight_max must be at least 1".into());
-        }
-        if self.rank_cap > self.request_cap {
-            return Err("river.rank_cap is longer than river.request_cap: lower it, ranking is a part of the request".into());
-        }
-        if self.explain_reserve + self.answer_margin >= self.request_cap {
-            return Err("river.explain_reserve and river.answer_margin leave no time within river.request_cap".into());
-        }
-        Ok(())
+    /// Relations between the limits; an error names the key to change.
+    pub fn check(&self) -> Result<(), Unfit> {
+        ensure(self.items_in_flight_max >= 1, "items_in_flight_max", "must be at least 1")?;
+        ensure(self.rank_cap <= self.request_cap, "rank_cap", "must not be longer than request_cap: ranking is a part of it")?;
+        ensure(
+            self.explain_reserve + self.answer_margin < self.request_cap,
+            "explain_reserve",
+            "and answer_margin together must leave time within request_cap",
+        )
     }
 }

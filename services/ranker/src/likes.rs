@@ -116,7 +116,7 @@ pub(crate) struct Likes {
     /// User × item, what counts as positive, with its weight; each item once.
     pub(crate) positives: Sparse,
     /// Per user the liked items, oldest first, each once (at its newest time).
-    pub(crate) sequences: Vec<Vec<(u32, i64)>>,
+    pub(crate) sequences: Vec<DatedItems>,
     pub(crate) newest_at: i64,
 }
 
@@ -129,7 +129,7 @@ impl Likes {
     ) -> Result<Self> {
         let mut sequences = Vec::new();
         let mut newest_at = i64::MIN;
-        let rows: Vec<Vec<(u32, f32)>> = acts
+        let rows: Vec<WeighedItems> = acts
             .map(|own| {
                 let (row, sequence) = of_user(dataset, weights, own);
                 newest_at = own.last().map_or(newest_at, |a| newest_at.max(a.at));
@@ -171,8 +171,13 @@ impl Likes {
     }
 }
 
+/// Items with weights, ascending by item.
+type WeighedItems = Vec<(u32, f32)>;
+/// Items with times, oldest first.
+type DatedItems = Vec<(u32, i64)>;
+
 /// A user's positives by item and liked items by time. Of several acts on one item the newest says what was thought.
-fn of_user(dataset: &Dataset, weights: SignalWeights, acts: &[Act]) -> (Vec<(u32, f32)>, Vec<(u32, i64)>) {
+fn of_user(dataset: &Dataset, weights: SignalWeights, acts: &[Act]) -> (WeighedItems, DatedItems) {
     let mut row: Vec<(u32, f32)> = Vec::with_capacity(acts.len());
     let mut sequence = Vec::new();
     let mut met = std::collections::HashSet::with_capacity(acts.len());

@@ -77,10 +77,8 @@ impl Hyper {
             seen,
             disliked,
         } = self.signals;
-        if !(liked > 0.0 && liked.is_finite())
-            || !(0.0..=liked).contains(&seen)
-            || !(0.0..=liked).contains(&disliked)
-        {
+        let fits = |weight: f32| (0.0..=liked).contains(&weight);
+        if !(liked > 0.0 && liked.is_finite() && fits(seen) && fits(disliked)) {
             return wrong(
                 "signals",
                 "liked must be positive, seen and disliked from 0 to liked",

@@ -9,7 +9,7 @@
 //! last rung that costs nothing is the template, built here by rule, so that it survives any other station's death.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_stream::stream;
 use futures_core::Stream;
@@ -18,41 +18,20 @@ use refract_domain::{
     Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge, KnowledgeSource, NoneReason,
     Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
 };
+use refract_wire::recommend::{Event, ExplainOptions, Explained};
 use tokio::time::timeout_at;
 
 use crate::config::{Mode, River as Config};
 use crate::ladder::{self, Descent};
-use crate::summary::{Summary, Tally};
+use crate::summary::Tally;
 
-/// How the caller wants explanations made.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExplainOptions {
-    /// Explain only the first so many items; 0 means all.
-    pub items_max: usize,
-    /// The lowest rung the caller accepts.
-    pub lowest_rung: Option<Rung>,
-    /// Varies the wording; the same number gives the same text.
-    pub style: u32,
-}
-
-/// One request, after validation.
+/// One request, after validation, its history resolved.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Whose knowledge this is; `None` for a history of nobody in particular.
+    /// Under whom knowledge is remembered; `None` for a history of nobody in particular.
     pub user: Option<UserId>,
     pub rank: RankQuery,
     pub explain: ExplainOptions,
-}
-
-/// What the river carries to its mouth, in order: `Slate`, then any number of `Delta` and one `Explained` per item
-/// (items interleave), then `Summary`.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // short-lived, one at a time
-pub enum Event {
-    Slate { slate: Slate, rank_time: Duration },
-    Delta { position: u32, text: String },
-    Explained { position: u32, explanation: Explanation, knowledge: Option<Knowledge> },
-    Summary(Summary),
 }
 
 /// The stations, joined. Each is a trait, so this file is the same in a unit test, in one process and in a cluster.
@@ -85,21 +64,22 @@ impl River {
 
         let items = slate.items.clone();
         let parallel = self.config.items_in_flight_max;
+        let include_knowledge = ask.explain.include_knowledge;
         let ask = Arc::new(ask);
         let explained = {
             let (tally, context) = (tally.clone(), context.clone());
             stream::iter(items)
                 .map(move |place| Box::pin(self.clone().explain(place, ask.clone(), context.clone())))
                 .flatten_unordered(parallel)
-                .inspect(move |event| tally.note(event))
+                .map(move |event| tally.note(event, include_knowledge))
         };
-        let slate = stream::once(async move { Event::Slate { slate, rank_time } });
+        let slate = stream::once(async move { Event::Slate(slate) });
         let summary = stream::once(async move { Event::Summary(tally.close(context.request)) });
         Ok(slate.chain(explained).chain(summary))
     }
 
     /// Ranking has its own cap inside the request's deadline, so that a slow ranker fails clearly.
-    async fn rank(&self, query: &RankQuery, context: &Context) -> Result<Slate, Error> {
+    pub(crate) async fn rank(&self, query: &RankQuery, context: &Context) -> Result<Slate, Error> {
         let deadline = context.deadline.capped(now(), self.config.rank_cap);
         let context = context.with_deadline(deadline);
         timeout_at(deadline.instant().into(), self.ranker.rank(query, &context))
@@ -116,8 +96,8 @@ impl River {
     ) -> impl Stream<Item = Event> + Send {
         stream! {
             let (position, started) = (place.position, now());
-            if ask.explain.items_max > 0 && position as usize > ask.explain.items_max {
-                yield ladder::none(position, NoneReason::NotRequested);
+            if !ask.explain.wants(position) {
+                yield explained(position, ladder::without_text(NoneReason::NotRequested), None);
                 return;
             }
             let pair = Pair { tenant: context.tenant.clone(), user: ask.user.clone(), item: place.item, affinities: place.affinities };
@@ -160,9 +140,7 @@ impl River {
                 None if !sent.is_empty() => ladder::cut_short(&query, &sent),
                 None => ladder::template(&query),
             };
-            if explanation.grounding.rung > ask.explain.lowest_rung.unwrap_or(Rung::Template)
-                && !matches!(explanation.grounding.rung, Rung::None(_))
-            {
+            if !ask.explain.accepts(explanation.grounding.rung) {
                 explanation = ladder::withdrawn(explanation);
             }
             if (sent.is_empty() || hold) && !explanation.text.is_empty() {
@@ -171,7 +149,7 @@ impl River {
             explanation.grounding.descents.splice(0..0, descents.iter().map(|d| d.as_str().to_owned()));
             explanation.timings.consult = consult_time;
             explanation.timings.total = now() - started;
-            yield Event::Explained { position, explanation, knowledge: query.knowledge };
+            yield explained(position, explanation, query.knowledge);
         }
     }
 
@@ -222,8 +200,15 @@ impl River {
     }
 }
 
+fn explained(position: u32, explanation: Explanation, knowledge: Option<Knowledge>) -> Event {
+    Event::Explained(Box::new(Explained { position, explanation, knowledge, error: None }))
+}
+
 /// The present, on the runtime's clock, so that tests can pause it.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -4,24 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use refract_domain::{RequestId, Revision, Rung, SlateOrigin};
+use refract_domain::{RequestId, Revision, SlateOrigin};
+use refract_wire::convert::explanation::rung_name;
+use refract_wire::recommend::{Event, Explained, Summary};
 
-use crate::recommend::{Event, now};
-
-/// The last event of a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
-    pub request: RequestId,
-    pub rank_time: Duration,
-    /// To the first explanation text; `None` when there was none.
-    pub first_text_time: Option<Duration>,
-    pub total_time: Duration,
-    /// Explanations by rung, by the rung's label.
-    pub rungs: BTreeMap<&'static str, u32>,
-    pub oracle_revision: Revision,
-    pub prism_revision: Revision,
-    pub origin: SlateOrigin,
-}
+use crate::recommend::now;
 
 /// Counts events of one request. The lock is held for a few instructions and never across an await.
 #[derive(Debug)]
@@ -46,14 +33,16 @@ impl Tally {
         Self { arrived, rank_time, origin, seen: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, event: &Event) {
+    /// Counts an event, and takes knowledge off it that the caller did not ask to see.
+    pub(crate) fn note(&self, mut event: Event, include_knowledge: bool) -> Event {
         let mut seen = self.seen.lock().expect("no code panics while it holds the tally; this is a bug");
-        match event {
+        match &mut event {
             Event::Delta { .. } => {
                 seen.first_text.get_or_insert_with(now);
             }
-            Event::Explained { explanation, knowledge, .. } => {
-                let rung = label(explanation.grounding.rung);
+            Event::Explained(explained) => {
+                let Explained { explanation, knowledge, .. } = &mut **explained;
+                let rung = rung_name(explanation.grounding.rung);
                 *seen.rungs.entry(rung).or_default() += 1;
                 metrics::counter!("refract_ranker_explanations_total", "rung" => rung).increment(1);
                 metrics::histogram!("refract_ranker_explanation_seconds", "rung" => rung)
@@ -64,9 +53,14 @@ impl Tally {
                 if !explanation.prism_revision.0.is_empty() {
                     seen.prism_revision = explanation.prism_revision.clone();
                 }
+                if !include_knowledge {
+                    *knowledge = None;
+                }
             }
-            Event::Slate { .. } | Event::Summary(_) => {}
+            Event::Slate(_) | Event::Summary(_) => {}
         }
+        drop(seen);
+        event
     }
 
     pub(crate) fn close(&self, request: RequestId) -> Summary {
@@ -78,22 +72,10 @@ impl Tally {
             rank_time: self.rank_time,
             first_text_time: seen.first_text.map(|at| at - self.arrived),
             total_time,
-            rungs: seen.rungs,
+            rungs: seen.rungs.into_iter().map(|(rung, n)| (rung.to_owned(), n)).collect(),
             oracle_revision: seen.oracle_revision,
             prism_revision: seen.prism_revision,
-            origin: self.origin,
+            slate_origin: Some(self.origin),
         }
-    }
-}
-
-/// The rung's label: the same word in answers, metrics and dashboards.
-pub fn label(rung: Rung) -> &'static str {
-    match rung {
-        Rung::Fresh => "FRESH",
-        Rung::Cached => "CACHED",
-        Rung::Stale => "STALE",
-        Rung::HistoryOnly => "HISTORY_ONLY",
-        Rung::Template => "TEMPLATE",
-        Rung::None(_) => "NONE",
     }
 }

@@ -1,0 +1,135 @@
+//! The ranker as a process: data, ranker, memory, connections to Oracle and Prisms, the front door.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use refract_chassis::{Process, Running};
+use refract_domain::{Explainer, KnowledgeSource, Ranker};
+use refract_knowledge::Codec;
+use refract_net::{Channel, dial};
+use refract_wire::conform::ConformLayer;
+use refract_wire::reflection::{self, RECOMMEND_SERVICE};
+use refract_wire::trace::SharedPropagator;
+use refract_wire::{
+    Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker, server,
+};
+use tonic::service::Routes;
+use tower::Layer as _;
+
+use crate::builtin::{self, Builtin};
+use crate::config::{Config, Mode, Peer};
+use crate::dataset::{Dataset, LoadOptions};
+use crate::model::Hyper;
+use crate::recommend::River;
+use crate::service::FrontDoor;
+
+/// Room that the front door leaves between its own deadline and the caller's, for the way back.
+const ANSWER_MARGIN: Duration = Duration::from_millis(2);
+
+/// Loads data and ranker (bad ones are refused here, before any port is open) and starts serving.
+///
+/// Ready without waiting for Oracle, Prism or Redis: ranking must never depend on them (law 2).
+pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
+    config.check()?;
+    let (data, model) = (config.data.clone(), config.model.clone());
+    let (dataset, builtin) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let dataset = Arc::new(Dataset::load(&data, &LoadOptions::default())?);
+        let builtin = match model {
+            Some(model) => Builtin::open(dataset.clone(), &model)?,
+            None => {
+                let model = crate::train(&dataset, &Hyper::default(), |_| {})?;
+                Builtin::new(dataset.clone(), &model, builtin::Config::default())?
+            }
+        };
+        Ok((dataset, builtin))
+    })
+    .await?
+    .context("the ranker cannot start")?;
+
+    let rules = rules(&dataset);
+    let calls = client::Config { propagator: propagator.clone(), rules: rules.clone(), ..client::Config::default() };
+    let mut info = ServerInfo::new("ranker", &rules.limits);
+    info.models.push(model_info(&builtin));
+    info.limits.insert("items_in_flight_max".to_owned(), config.river.items_in_flight_max as u64);
+
+    let ranker: Arc<dyn Ranker> = match &config.outside {
+        Some(peer) => Arc::new(ranker::Client::new(reach(peer).1, calls.clone())),
+        None => Arc::new(builtin),
+    };
+    let mut knowledge = None;
+    if let Some(peer) = config.oracle.as_ref().filter(|_| config.river.mode != Mode::Alone) {
+        let oracle: Arc<dyn KnowledgeSource> = Arc::new(oracle::Client::new(reach(peer).1, calls.clone()));
+        let (source, control) = refract_knowledge::open(&config.knowledge, codec(), oracle)?;
+        info.features.push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
+        tokio::spawn(say_when_degraded(control));
+        knowledge = Some(source);
+    }
+    let explainer =
+        config.prism.as_ref().map(|peer| Arc::new(prism::Client::new(reach(peer).1, calls.clone())) as Arc<dyn Explainer>);
+
+    let door = FrontDoor {
+        dataset,
+        info,
+        config: server::Config {
+            deadline_cap: config.river.request_cap,
+            answer_margin: ANSWER_MARGIN,
+            rules: rules.clone(),
+            propagator,
+            ..server::Config::default()
+        },
+        river: Arc::new(River { ranker, knowledge, explainer, config: config.river }),
+    };
+    let process = Process::new("ranker", &[RECOMMEND_SERVICE], config.process);
+    let (v1, v1alpha) = reflection::services(&[RECOMMEND_SERVICE, reflection::HEALTH_SERVICE]);
+    let routes = Routes::new(refract_wire::recommend::service(door, &rules.limits))
+        .add_service(process.health().service())
+        .add_service(v1)
+        .add_service(v1alpha);
+    let (address, server) = refract_net::serve(config.listen, ConformLayer.layer(routes.prepare()), process.signal()).await?;
+    process.start(address, server, async { Ok(()) }).await
+}
+
+fn reach(peer: &Peer) -> (Channel, Transport) {
+    let channel = dial(&peer.target, peer.dial.clone());
+    (channel.clone(), Transport::new(channel))
+}
+
+/// The data set's own scale says what an unspoken rating means.
+fn rules(dataset: &Dataset) -> Rules {
+    let scale = dataset.manifest().rating.as_ref();
+    Rules {
+        rating_scale: scale.map(|r| RatingScale { liked_min: r.liked_at, disliked_max: r.disliked_at }),
+        ..Rules::default()
+    }
+}
+
+fn model_info(builtin: &Builtin) -> ModelInfo {
+    ModelInfo {
+        name: "built-in".to_owned(),
+        architecture: "ials".to_owned(),
+        revision: builtin.revision().0.clone(),
+        dtype: "f32".to_owned(),
+        device: "cpu".to_owned(),
+        ..ModelInfo::default()
+    }
+}
+
+/// How knowledge becomes bytes in a store.
+fn codec() -> Codec {
+    Codec {
+        encode: convert::knowledge::to_stored,
+        decode: |bytes| convert::knowledge::from_stored(bytes, &Limits::default()).ok(),
+    }
+}
+
+/// One log line for each change of the store's state, and a gauge for dashboards.
+async fn say_when_degraded(control: refract_knowledge::Control) {
+    let mut health = control.health();
+    loop {
+        metrics::gauge!("refract_ranker_knowledge_degraded").set(f64::from(u8::from(control.is_degraded())));
+        if health.changed().await.is_err() {
+            return;
+        }
+    }
+}
