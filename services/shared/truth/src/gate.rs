@@ -17,7 +17,7 @@ use refract_domain::{Claim, Evidence, Fact, FactKind, History, Knowledge, Pair};
 use crate::lexicon::{genres, is_common};
 use crate::render::{Mention, Target};
 use crate::sentences::Sentences;
-use crate::text::{Word, fold, is_invisible, looks_like_link, words};
+use crate::text::{TITLE_CHARS_MAX, Word, fold, is_invisible, looks_like_link, words};
 use crate::vocabulary::{Role, Vocabulary, label};
 use cues::{COUNTS, CUES, Cue, Side};
 use known::{Known, Meaning, Need, Standing};
@@ -334,10 +334,10 @@ impl Gate {
                 .any(|t| match &t.kind {
                     Kind::Found(found) => {
                         found.plot
-                            || found
-                                .titles
-                                .iter()
-                                .any(|n| self.known.subjects[*n].item.title.contains(c))
+                            || found.titles.iter().any(|n| {
+                                crate::text::clean(&self.known.subjects[*n].item.title, TITLE_CHARS_MAX)
+                                    .contains(c)
+                            })
                             || found.values.iter().any(|v| v.contains(c))
                     }
                     _ => false,

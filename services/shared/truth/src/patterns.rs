@@ -1,6 +1,6 @@
 //! The sentences Refract can say, as data: one table per kind of statement.
 //!
-//! Placeholders: `{i}` the item, `{h}` the history items ("A, B and C"), `{hi}` those and the item, `{v}` the value, `{l}` the
+//! Placeholders: `{i}` the item, `{h}` the history items ("A, B and C"), `{hi}` those and the item, `{ih}` the item and those, `{v}` the value, `{l}` the
 //! attribute's name, `{plot}` the premise, `{about}` what the item is, `{thing}` and `{things}` ("film", "films"), `{liked}`
 //! ("liked", or "watched" where no opinion is known), `{tried}` ("watched"), `{was}` and `{both}` by the number of history items.
 //! Articles before a placeholder are put right when the sentence is rendered. Nothing here says that one thing causes
@@ -21,7 +21,7 @@ pub(crate) const DIRECTOR: &[&str] = &[
     "{i} brings you back to {v}, who directed {h}.",
     "the director of {h}, {v}, is also the director of {i}.",
     "{i} has the same director as {h}: {v}.",
-    "one link between {i} and {h} is the director, {v}.",
+    "one link between {ih} is the director, {v}.",
     "for more from {v}, the director of {h}, there is {i}.",
     "{i} is another meeting with {v}, the director of {h}, which you {liked}.",
     "from {v}, who directed {h}, comes {i}.",
@@ -35,7 +35,7 @@ pub(crate) const DIRECTOR: &[&str] = &[
     "director {v} links {i} to {h}.",
     "among {things} directed by {v}, you {liked} {h}; {i} is another.",
     "you {liked} {h}, directed by {v}; {i} has the same director.",
-    "if {h} suited you, {i} is also directed by {v}.",
+    "if you {liked} {h}, {i} is also directed by {v}.",
     "with {i}, you stay with {v}, the director of {h}.",
 ];
 
@@ -46,7 +46,7 @@ pub(crate) const CAST: &[&str] = &[
     "{v}, who appears in {h}, also appears in {i}.",
     "{i} brings back {v}, who was in {h}.",
     "after {h}, {i} is another {thing} with {v}.",
-    "{i} and {h} share a cast member, {v}.",
+    "{ih} share a cast member, {v}.",
     "{v} is in the cast of {i}, just as in {h}.",
     "if you {liked} {h}, {i} offers more of {v}.",
     "for more of {v} after {h}, there is {i}.",
@@ -58,14 +58,14 @@ pub(crate) const CAST: &[&str] = &[
     "you know {v} from {h}, which you {liked}; {i} is another {thing} with the same star.",
     "{i} lets you see {v} again, after {h}.",
     "{v} links {i} to {h}, which you {liked}.",
-    "one link between {i} and {h} is {v}, who appears in {both}.",
+    "one link between {ih} is {v}, who appears in {both}.",
     "{i} features {v}, as {h} did.",
     "you {liked} {h}, with {v}; {i} has the same star.",
     "what {i} has in common with {h} is {v}, who appears in {both}.",
     "{v} stars in {i}, as in {h}, which you {liked}.",
     "with {i}, you see more of {v}, one of the cast of {h}.",
     "from the cast of {h}, {v} is back in {i}.",
-    "if {h} suited you, {i} also stars {v}.",
+    "if you {liked} {h}, {i} also stars {v}.",
     "{i} could follow {h}, as {v} is in {both}.",
     "next to {h}, {i} is another {thing} starring {v}.",
     "one face from {h}, {v}, is also in {i}.",
@@ -88,19 +88,19 @@ pub(crate) const GENRE: &[&str] = &[
     "as a {v} {thing}, {i} sits near {h}, which you {liked}.",
     "your history holds {v} {things} such as {h}; {i} is one too.",
     "next to {h}, {i} is one more {v} {thing}.",
-    "a {v} {thing} again: {i}, after {h}.",
+    "{i} is a {v} {thing} again, after {h}.",
     "{i} stays with {v} {things}, after {h}.",
-    "in the {v} line of {h}, {i} is another {thing} to try.",
+    "alongside {h}, {i} is another {v} {thing} to try.",
     "{i} is a further {v} {thing}, in the company of {h}.",
     "another {v} {thing} beside {h}, which you {liked}, is {i}.",
     "if you are in the mood for a {v} {thing} like {h}, {i} is one.",
-    "you {liked} {h}, so here is another {v} {thing}: {i}.",
+    "you {liked} {h}, so here is another {v} {thing}, {i}.",
     "{i} keeps you with the {v} {things}, such as {h}, that you {liked}.",
     "as with {h}, {i} is a {v} {thing}.",
     "one more {v} {thing} after {h} is {i}.",
     "{i} joins {h} among the {v} {things}.",
     "among {v} {things}, you {liked} {h}; {i} is another.",
-    "here is a {v} {thing} to go with {h}: {i}.",
+    "here is {i}, a {v} {thing} to go with {h}.",
     "to go with {h}, {i} is also a {v} {thing}.",
     "from {h}, it is a short way to {i}, another {v} {thing}.",
 ];
@@ -109,7 +109,7 @@ pub(crate) const CO_LIKED: &[&str] = &[
     "people who liked {h} often liked {i} too.",
     "{i} is often liked by people who liked {h}.",
     "those who liked {h} often like {i} as well.",
-    "{i} and {h} are liked by the same people more often than chance would have it.",
+    "{ih} are liked by the same people more often than chance would have it.",
     "among people who liked {h}, {i} is liked more often than usual.",
     "people who have {h} among their likes often have {i} there too.",
     "{hi} are often liked together.",
@@ -121,7 +121,7 @@ pub(crate) const CO_LIKED: &[&str] = &[
     "liking {h} and liking {i} often go together.",
     "where people liked {h}, they often liked {i} as well.",
     "{i} is often found among the likes of people who liked {h}.",
-    "as others see it, {i} and {h} go together: they are often liked by the same people.",
+    "as others see it, {ih} go together: they are often liked by the same people.",
     "people who enjoyed {h} often enjoyed {i} as well.",
     "other people who liked {h} often like {i}, too.",
     "{i} often appeals to people who liked {h}.",
@@ -133,7 +133,7 @@ pub(crate) const CO_LIKED: &[&str] = &[
 ];
 
 pub(crate) const SERIES: &[&str] = &[
-    "{i} belongs to the same series as {h}: {v}.",
+    "{i} is part of the series {v}, like {h}, which you {liked}.",
     "you {liked} {h}; {i} is from the same series, {v}.",
     "like {h}, {i} is part of the series {v}.",
     "{i} is another part of {v}, the series of {h}.",
@@ -156,7 +156,7 @@ pub(crate) const SOURCE: &[&str] = &[
     "if you {liked} {h}, {i} goes back to the same source: {v}.",
     "having {liked} {h}, you may want to try {i}, which has the same source: {v}.",
     "after {h}, {i} is another {thing} with this source: {v}.",
-    "one link between {i} and {h} is the source: {v}.",
+    "one link between {ih} is the source: {v}.",
     "as with {h}, the source of {i} is this: {v}.",
 ];
 
@@ -173,7 +173,7 @@ pub(crate) const AUTHOR: &[&str] = &[
     "as with {h}, the {l} of {i} is {v}.",
     "{i} has the same {l} as {h}: {v}.",
     "if you {liked} {h}, {i} offers more from {l} {v}.",
-    "one link between {i} and {h} is the {l}, {v}.",
+    "one link between {ih} is the {l}, {v}.",
     "for more from {v}, the {l} of {h}, there is {i}.",
 ];
 
@@ -188,7 +188,7 @@ pub(crate) const MAKER: &[&str] = &[
     "for more from {v} after {h}, there is {i}.",
     "having {liked} {h}, you may want to try {i}, also from {v}.",
     "as with {h}, the {l} of {i} is {v}.",
-    "one link between {i} and {h} is the {l}, {v}.",
+    "one link between {ih} is the {l}, {v}.",
     "if you {liked} {h}, {i} offers more from {v}.",
     "next to {h}, {i} is another {thing} from {v}.",
 ];
@@ -211,9 +211,9 @@ pub(crate) const OTHER: &[&str] = &[
     "{i} has the same {l} as {h}: {v}.",
     "what {i} has in common with {h} is the {l}: {v}.",
     "as with {h}, the {l} of {i} is {v}.",
-    "one link between {i} and {h} is the {l}: {v}.",
+    "one link between {ih} is the {l}: {v}.",
     "if you {liked} {h}, {i} has the same {l}: {v}.",
-    "{i} and {h} share this {l}: {v}.",
+    "{ih} share this {l}: {v}.",
     "having {liked} {h}, you may want to try {i}, which has the same {l}: {v}.",
     "after {h}, {i} is another {thing} with the same {l}: {v}.",
 ];
@@ -237,11 +237,11 @@ pub(crate) const ALONE: &[&str] = &[
     "{i} is {about}.",
     "a place to start: {i}, {about}.",
     "{i} could be one to begin with: {about}.",
-    "here is {about}: {i}.",
+    "here is {i}, {about}.",
     "one to start with is {i}, {about}.",
     "to begin with, there is {i}, {about}.",
     "{i} is a first suggestion: {about}.",
-    "this is {about}: {i}.",
+    "this is {i}, {about}.",
 ];
 
 pub(crate) const PREMISE_VERB: &[&str] = &[

@@ -60,13 +60,20 @@ pub fn compose(
         return speaker.alone(points, style);
     };
     let main = &points[lead];
-    let mut first = speaker.say(pick(main_patterns(&main.kind), style), Some(main), None);
     let second = points
         .iter()
         .enumerate()
         .find(|(n, point)| *n != lead && point.kind != main.kind)
         .map(|(_, point)| point);
-    let Some(second) = second else { return vec![first] };
+    let Some(second) = second else {
+        return vec![speaker.say(pick(main_patterns(&main.kind), style), Some(main), None)];
+    };
+    let follows_all = !second.history.is_empty() && same_items(&main.history, &second.history);
+    let mut first = speaker.say(
+        leading(main_patterns(&main.kind), style, follows_all),
+        Some(main),
+        None,
+    );
     let pattern = pick(second_patterns(main, second), style / 3 + style);
     let mut follow = speaker.say(pattern, Some(second), None);
     // Every third style makes one sentence of two statements, where the first has no inner stop.
@@ -166,6 +173,15 @@ fn same_items(a: &[ItemId], b: &[ItemId]) -> bool {
     a.len() == b.len() && a.iter().all(|id| b.contains(id))
 }
 
+/// The style's pattern; before a sentence about "it", the next one that does not put the item in a row with others.
+fn leading<'p>(patterns: &[&'p str], style: usize, follows_all: bool) -> &'p str {
+    let alone = |pattern: &&&str| follows_all || !(pattern.contains("{hi}") || pattern.contains("{ih}"));
+    (0..patterns.len())
+        .map(|n| &patterns[(style + n) % patterns.len()])
+        .find(alone)
+        .map_or_else(|| pick(patterns, style), |p| p)
+}
+
 struct Speaker<'a> {
     matter: &'a Matter<'a>,
     surface: &'a dyn Fn(&Target) -> String,
@@ -247,6 +263,14 @@ impl Speaker<'_> {
                         self.list(
                             &mut parts,
                             history.iter().cloned().map(Target::History).chain([Target::Item]),
+                        );
+                    }
+                    "ih" => {
+                        self.list(
+                            &mut parts,
+                            [Target::Item]
+                                .into_iter()
+                                .chain(history.iter().cloned().map(Target::History)),
                         );
                     }
                     "thing" => parts.push(self.mention(Target::Noun(thing))),

@@ -233,7 +233,7 @@ fn shared(
         Role::Maker => 1.6,
         Role::Genre => 0.4 + 0.9 * vocabulary.genre_rarity(value),
         // Most of a catalogue may be of one place.
-        Role::Place => 0.38,
+        Role::Place => 0.3,
         Role::Other => 0.9,
         Role::Year => 0.2,
         Role::Premise | Role::Hidden => return None,

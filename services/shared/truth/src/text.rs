@@ -157,7 +157,7 @@ fn word(text: &str, span: Range<usize>) -> Word {
 pub fn sayable(text: &str, chars_max: usize) -> Option<String> {
     let cleaned = clean(text, chars_max);
     let has_word = cleaned.chars().any(char::is_alphanumeric);
-    (has_word && !looks_like_link(&cleaned) && !cleaned.contains(['{', '}', '|', '\\', '`', '‹', '›']))
+    (has_word && !looks_like_link(&cleaned) && !cleaned.contains(['{', '}', '|', '\\', '`']))
         .then_some(cleaned)
 }
 
