@@ -105,8 +105,8 @@ impl Bart {
         x = self.encoder.enter(&x, &[0], mode)?;
         let mask = padding_mask(input.lengths, s, x.device())?;
         for block in &self.encoder.blocks {
-            let (k, v) = block.own.keys_values(&x)?;
-            x = block.own(&x, &Memory { k, v, bias: mask.clone(), sharing: None }, mode)?;
+            let (k, v) = block.own.keys_values(&x, mode)?;
+            x = block.own(&x, &Memory { k, v, bias: None, mask: mask.clone(), sharing: None }, mode)?;
             x = block.feed_forward(&x, mode)?;
         }
         Ok(x)
@@ -122,9 +122,14 @@ impl Bart {
     }
 
     /// Keys and values of the encoder's words for one decoder layer.
-    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn cross_keys_values(
+        &self,
+        layer: usize,
+        encoded: &Tensor,
+        mode: Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
         match &self.decoder.blocks[layer].cross {
-            Some((cross, _)) => cross.keys_values(encoded),
+            Some((cross, _)) => cross.keys_values(encoded, mode),
             None => candle_core::bail!("a decoder layer without cross-attention"),
         }
     }
@@ -134,8 +139,8 @@ impl Bart {
         let mut x = self.decoder.enter(&self.embed(&input.tokens)?, input.ages, mode)?;
         let mask = causal_mask(input.ages, x.dim(1)?, input.columns, x.device())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
-            let (k, v) = (input.own)(layer, block.own.keys_values(&x)?)?;
-            x = block.own(&x, &Memory { k, v, bias: mask.clone(), sharing: None }, mode)?;
+            let (k, v) = (input.own)(layer, block.own.keys_values(&x, mode)?)?;
+            x = block.own(&x, &Memory { k, v, bias: None, mask: mask.clone(), sharing: None }, mode)?;
             if let Some((cross, norm)) = &block.cross {
                 let y = cross.forward(&x, &(input.cross)(layer)?, mode)?;
                 x = norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)?;
@@ -147,7 +152,7 @@ impl Bart {
 
     /// f32 logits `[.., vocab]` of the decoder's words `[.., width]`.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.head.forward(hidden)?.to_dtype(DType::F32)?.broadcast_add(&self.final_logits_bias)
+        self.head.forward(hidden, Mode::Serve)?.to_dtype(DType::F32)?.broadcast_add(&self.final_logits_bias)
     }
 
     /// The bias that is added to the logits, `[1, vocab]`.
@@ -232,8 +237,8 @@ impl Block {
     }
 
     fn feed_forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let h = self.activation.forward(&self.inner.forward(x)?)?; // [b, t, ffn]
-        let y = self.outer.forward(&mode.drop(h, Site::Activation)?)?;
+        let h = self.activation.forward(&self.inner.forward(x, mode)?, mode)?; // [b, t, ffn]
+        let y = self.outer.forward(&mode.drop(h, Site::Activation)?, mode)?;
         self.norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
     }
 }
@@ -252,7 +257,7 @@ impl GatedPair {
     /// Rows `[b]` of each table to `[b, 1, width]`.
     fn forward(&self, users: &Tensor, items: &Tensor) -> Result<Tensor> {
         let both = Tensor::cat(&[self.users.index_select(users, 0)?, self.items.index_select(items, 0)?], 1)?; // [b, n + m]
-        let squashed = self.project.forward(&both)?.tanh()?; // [b, width]
+        let squashed = self.project.forward(&both, Mode::Serve)?.tanh()?; // [b, width]
         squashed.broadcast_mul(&candle_nn::ops::sigmoid(&self.gate)?)?.unsqueeze(1)
     }
 }

@@ -10,6 +10,8 @@ use candle_nn::VarBuilder;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::kernels;
+
 /// Whether gradients are wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode<'a> {
@@ -52,11 +54,19 @@ impl Dropout {
         let below = (f64::from(share) * f64::from(u32::MAX)) as u32;
         let mut random = self.random.borrow_mut();
         let mask: Vec<f32> = (0..x.elem_count()).map(|_| if random.next_u32() < below { 0.0 } else { kept }).collect();
+        if kernels::fit(x) {
+            return kernels::scale_each(x, mask);
+        }
         x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?
     }
 }
 
 impl Mode<'_> {
+    /// Whether the gradients of [`kernels`] are to be used.
+    fn by_hand(self, x: &Tensor) -> bool {
+        matches!(self, Self::Train(_)) && kernels::fit(x)
+    }
+
     pub(crate) fn drop(self, x: Tensor, site: Site) -> Result<Tensor> {
         match self {
             Self::Train(Some(dropout)) => dropout.apply(&x, site),
@@ -64,11 +74,19 @@ impl Mode<'_> {
         }
     }
 
-    /// Over the last dimension.
-    fn softmax(self, x: &Tensor) -> Result<Tensor> {
+    /// Over the last dimension, of the sum of what is there.
+    fn softmax(self, scores: &Tensor, bias: Option<&Tensor>, mask: Option<&Tensor>) -> Result<Tensor> {
+        if self.by_hand(scores) {
+            let none = Tensor::zeros((1, 1, 1, scores.dim(D::Minus1)?), DType::F32, scores.device())?;
+            return kernels::softmax(scores, bias.unwrap_or(&none), mask.unwrap_or(&none));
+        }
+        let mut scores = scores.clone();
+        for added in bias.into_iter().chain(mask) {
+            scores = scores.broadcast_add(&added.to_dtype(scores.dtype())?)?;
+        }
         match self {
-            Self::Serve => candle_nn::ops::softmax_last_dim(&x.contiguous()?),
-            Self::Train(_) => candle_nn::ops::softmax(x, D::Minus1),
+            Self::Serve => candle_nn::ops::softmax_last_dim(&scores.contiguous()?),
+            Self::Train(_) => candle_nn::ops::softmax(&scores, D::Minus1),
         }
     }
 }
@@ -95,13 +113,14 @@ impl Linear {
     }
 
     /// `[.., in]` to `[.., out]`
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = x.to_dtype(self.weight.dtype())?;
         let (outputs, inputs) = self.weight.dims2()?;
         let mut shape = x.dims().to_vec();
         let rows = x.elem_count() / inputs;
         let y = x.reshape((rows, inputs))?.matmul(&self.weight.t()?)?; // [rows, out]
         let y = match &self.bias {
+            Some(bias) if mode.by_hand(&y) => kernels::add_bias(&y, bias)?,
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };
@@ -128,6 +147,7 @@ impl RmsNorm {
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let y = match mode {
             Mode::Serve => candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)?,
+            Mode::Train(_) if kernels::fit(x) => kernels::rms_norm(x, &self.weight, self.eps as f32)?,
             Mode::Train(_) => {
                 let variance = x.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
                 x.broadcast_div(&(variance + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)?
@@ -155,6 +175,9 @@ impl LayerNorm {
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match mode {
             Mode::Serve => candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, Self::EPS as f32),
+            Mode::Train(_) if kernels::fit(x) => {
+                kernels::layer_norm(x, &self.weight, &self.bias, Self::EPS as f32)
+            }
             Mode::Train(_) => {
                 let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
                 let variance = centred.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
@@ -194,7 +217,10 @@ impl Activation {
         })
     }
 
-    pub(crate) fn forward(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        if mode.by_hand(x) {
+            return kernels::activate(x, self);
+        }
         match self {
             Self::Relu => x.relu(),
             Self::GeluErf => x.gelu_erf(),
@@ -202,6 +228,42 @@ impl Activation {
             Self::GeluQuick => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Self::Silu => x.silu(),
             Self::Tanh => x.tanh(),
+        }
+    }
+
+    /// f(x) and f′(x), each within 10⁻⁶.
+    pub(crate) fn value_and_slope(self, x: f32) -> (f32, f32) {
+        match self {
+            Self::Relu => (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 }),
+            Self::GeluErf => {
+                // Φ by formula 7.1.26 of Abramowitz and Stegun, whose exponential is the one that the slope needs too.
+                let bell = (-0.5 * x * x).exp();
+                let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
+                let series = t
+                    * (0.254_829_6
+                        + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
+                let tail = 0.5 * series * bell;
+                let below = if x < 0.0 { tail } else { 1.0 - tail };
+                (x * below, below + x * bell * 0.398_942_3)
+            }
+            Self::GeluTanh => {
+                const ROOT: f32 = 0.797_884_6;
+                let cube = 0.044_715 * x * x;
+                let t = (ROOT * x * (1.0 + cube)).tanh();
+                (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * cube))
+            }
+            Self::GeluQuick => {
+                let s = 1.0 / (1.0 + (-1.702 * x).exp());
+                (x * s, s + 1.702 * x * s * (1.0 - s))
+            }
+            Self::Silu => {
+                let s = 1.0 / (1.0 + (-x).exp());
+                (x * s, s + x * s * (1.0 - s))
+            }
+            Self::Tanh => {
+                let t = x.tanh();
+                (t, 1.0 - t * t)
+            }
         }
     }
 }
@@ -245,13 +307,13 @@ impl Attention {
     }
 
     /// Keys and values of `x` `[b, s, width]`: each `[b, heads, s, head_dim]`, contiguous.
-    pub(crate) fn keys_values(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.split(&self.k.forward(x)?)?, self.split(&self.v.forward(x)?)?))
+    pub(crate) fn keys_values(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Tensor)> {
+        Ok((self.split(&self.k.forward(x, mode)?)?, self.split(&self.v.forward(x, mode)?)?))
     }
 
     /// Queries from `x` `[b, t, width]` over the given memory; `[b, t, width]`.
     pub(crate) fn forward(&self, x: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut q = self.q.forward(x)?; // [b, t, heads·head_dim]
+        let mut q = self.q.forward(x, mode)?; // [b, t, heads·head_dim]
         if self.scale != 1.0 {
             q = (q * self.scale)?;
         }
@@ -260,17 +322,14 @@ impl Attention {
             q = sharing.spread(&q)?; // [memories, each·t, heads·head_dim]
         }
         let scores = self.split(&q)?.matmul(&memory.k.t()?)?; // [b, heads, t, s]
-        let scores = match &memory.bias {
-            Some(bias) => scores.broadcast_add(&bias.to_dtype(scores.dtype())?)?,
-            None => scores,
-        };
-        let weights = mode.drop(mode.softmax(&scores)?, Site::Attention)?;
+        let weights = mode.softmax(&scores, memory.bias.as_ref(), memory.mask.as_ref())?;
+        let weights = mode.drop(weights, Site::Attention)?;
         let mixed = weights.matmul(&memory.v)?.transpose(1, 2)?.flatten_from(2)?; // [b, t, heads·head_dim]
         let mixed = match memory.sharing {
             Some(sharing) => sharing.collect(&mixed, t)?, // [rows, t, heads·head_dim]
             None => mixed,
         };
-        self.o.forward(&mixed)
+        self.o.forward(&mixed, mode)
     }
 
     /// `[b, t, heads·head_dim]` to `[b, heads, t, head_dim]`
@@ -285,8 +344,10 @@ impl Attention {
 pub(crate) struct Memory<'a> {
     pub(crate) k: Tensor,
     pub(crate) v: Tensor,
-    /// Position bias and mask, broadcast to `[b, heads, t, s]`.
+    /// Learnt bias of positions, broadcast to `[b, heads, t, s]`.
     pub(crate) bias: Option<Tensor>,
+    /// 0 or −∞, broadcast alike.
+    pub(crate) mask: Option<Tensor>,
     /// Where several rows read one memory.
     pub(crate) sharing: Option<&'a Sharing>,
 }
@@ -417,4 +478,33 @@ pub(crate) fn causal_mask(ages: &[usize], t: usize, columns: usize, device: &Dev
     let (mask, planes) =
         over_columns(ages, t, columns, |position, column| if column > position { f32::NEG_INFINITY } else { 0.0 });
     Tensor::from_vec(mask, (planes, 1, t, columns), device).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_slopes_are_those_of_the_general_operations() {
+        let all = [
+            Activation::Relu,
+            Activation::GeluErf,
+            Activation::GeluTanh,
+            Activation::GeluQuick,
+            Activation::Silu,
+            Activation::Tanh,
+        ];
+        let xs: Vec<f64> = (-600..600).map(|i| f64::from(i) / 90.0 + 1e-3).collect();
+        for activation in all {
+            let var = candle_core::Var::new(xs.as_slice(), &Device::Cpu).unwrap();
+            let y = activation.forward(&var, Mode::Serve).unwrap();
+            let gradients = y.sum_all().unwrap().backward().unwrap();
+            let (y, slope) = (y.to_vec1::<f64>().unwrap(), gradients.get(&var).unwrap().to_vec1::<f64>().unwrap());
+            for (i, x) in xs.iter().enumerate() {
+                let (value, by_hand) = activation.value_and_slope(*x as f32);
+                assert!((f64::from(value) - y[i]).abs() < 2e-6, "{activation:?}({x}) = {value}, not {}", y[i]);
+                assert!((f64::from(by_hand) - slope[i]).abs() < 2e-6, "{activation:?}'({x}) = {by_hand}, not {}", slope[i]);
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod bucket;
 mod checkpoint;
 mod config;
 mod error;
+mod kernels;
 mod layers;
 mod model;
 mod state;

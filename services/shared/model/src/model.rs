@@ -224,7 +224,7 @@ impl Model {
     /// Cross-attention keys and values of all decoder layers, projected once; one `Cross` a sequence.
     pub fn cross(&self, encoded: &Encoded) -> Result<Vec<Cross>, Error> {
         let layers = (0..self.spec().decoder_layers)
-            .map(|layer| self.cross_keys_values(layer, &encoded.hidden))
+            .map(|layer| self.cross_keys_values(layer, &encoded.hidden, Mode::Serve))
             .collect::<candle_core::Result<Vec<_>>>()?;
         let trimmed = |x: &Tensor, row: usize, len: usize| x.narrow(0, row, 1)?.narrow(2, 0, len)?.force_contiguous();
         let mut crosses = Vec::with_capacity(encoded.lengths.len());
@@ -314,10 +314,15 @@ impl Model {
         }
     }
 
-    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> candle_core::Result<KeysValues> {
+    pub(crate) fn cross_keys_values(
+        &self,
+        layer: usize,
+        encoded: &Tensor,
+        mode: Mode<'_>,
+    ) -> candle_core::Result<KeysValues> {
         match self {
-            Self::T5(m) => m.cross_keys_values(layer, encoded),
-            Self::Bart(m) => m.cross_keys_values(layer, encoded),
+            Self::T5(m) => m.cross_keys_values(layer, encoded, mode),
+            Self::Bart(m) => m.cross_keys_values(layer, encoded, mode),
         }
     }
 

@@ -316,6 +316,8 @@ impl CrossBatch {
 
     /// The same as a new `gather`, but sequences that stay are not copied again.
     pub fn regather(&mut self, rows: &[&Cross]) -> Result<(), Error> {
+        // Whatever fails on the way leaves an empty batch.
+        self.rows = 0;
         // The distinct sequences, in order of first appearance.
         let mut wanted: Vec<&Cross> = Vec::new();
         let mut seen: HashMap<u64, usize> = HashMap::new();
@@ -333,7 +335,7 @@ impl CrossBatch {
 
         // Those that lie below the new count stay; the others fill the gaps.
         let mut places: Vec<Option<(u64, usize)>> = vec![None; wanted.len()];
-        for (place, held) in places.iter_mut().zip(&self.places) {
+        for (place, held) in places.iter_mut().zip(&std::mem::take(&mut self.places)) {
             if seen.contains_key(&held.0) {
                 *place = Some(*held);
             }
@@ -376,7 +378,13 @@ impl CrossBatch {
     pub(crate) fn memory(&self, layer: usize) -> candle_core::Result<Memory<'_>> {
         let live = |x: &Tensor| x.narrow(0, 0, self.places.len())?.narrow(2, 0, self.columns);
         let layer = &self.layers[layer];
-        Ok(Memory { k: live(&layer.k)?, v: live(&layer.v)?, bias: self.mask.clone(), sharing: Some(&self.sharing) })
+        Ok(Memory {
+            k: live(&layer.k)?,
+            v: live(&layer.v)?,
+            bias: None,
+            mask: self.mask.clone(),
+            sharing: Some(&self.sharing),
+        })
     }
 
     /// Copies a sequence to its place, and zeros what follows it there.

@@ -100,13 +100,17 @@ impl T5 {
         let mut x = mode.drop(embed(&self.shared, &input.ids)?.to_dtype(DType::F32)?, Site::Hidden)?;
         let s = x.dim(1)?;
         let mut bias = self.encoder.positions.bias(&[0], s, s)?; // [1, heads, s, s]
-        if let Some(mask) = padding_mask(input.lengths, s, x.device())? {
+        let mut mask = padding_mask(input.lengths, s, x.device())?;
+        if let Mode::Serve = mode
+            && let Some(mask) = mask.take()
+        {
+            // Once for all blocks.
             bias = bias.broadcast_add(&mask)?; // [b, heads, s, s]
         }
         for block in &self.encoder.blocks {
             x = block.own.attend(&x, mode, |f, x| {
-                let (k, v) = f.keys_values(x)?;
-                Ok(Memory { k, v, bias: Some(bias.clone()), sharing: None })
+                let (k, v) = f.keys_values(x, mode)?;
+                Ok(Memory { k, v, bias: Some(bias.clone()), mask: mask.clone(), sharing: None })
             })?;
             x = block.feed_forward.forward(&x, mode)?;
         }
@@ -123,9 +127,14 @@ impl T5 {
     }
 
     /// Keys and values of the encoder's words for one decoder layer.
-    pub(crate) fn cross_keys_values(&self, layer: usize, encoded: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn cross_keys_values(
+        &self,
+        layer: usize,
+        encoded: &Tensor,
+        mode: Mode<'_>,
+    ) -> Result<(Tensor, Tensor)> {
         match &self.decoder.blocks[layer].cross {
-            Some(cross) => cross.f.keys_values(encoded),
+            Some(cross) => cross.f.keys_values(encoded, mode),
             None => candle_core::bail!("a decoder block without cross-attention"),
         }
     }
@@ -136,8 +145,8 @@ impl T5 {
         let bias = self.decoder.positions.bias(input.ages, x.dim(1)?, input.columns)?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
             x = block.own.attend(&x, mode, |f, x| {
-                let (k, v) = (input.own)(layer, f.keys_values(x)?)?;
-                Ok(Memory { k, v, bias: Some(bias.clone()), sharing: None })
+                let (k, v) = (input.own)(layer, f.keys_values(x, mode)?)?;
+                Ok(Memory { k, v, bias: Some(bias.clone()), mask: None, sharing: None })
             })?;
             if let Some(cross) = &block.cross {
                 x = cross.attend(&x, mode, |_, _| (input.cross)(layer))?;
@@ -154,7 +163,7 @@ impl T5 {
         } else {
             hidden.clone()
         };
-        self.head.forward(&hidden)?.to_dtype(DType::F32)
+        self.head.forward(&hidden, Mode::Serve)?.to_dtype(DType::F32)
     }
 }
 
@@ -239,11 +248,11 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut h = self.activation.forward(&self.inner[0].forward(x)?)?; // [b, t, d_ff]
+        let mut h = self.activation.forward(&self.inner[0].forward(x, mode)?, mode)?; // [b, t, d_ff]
         if let Some(value) = self.inner.get(1) {
-            h = (h * value.forward(x)?)?;
+            h = (h * value.forward(x, mode)?)?;
         }
-        self.outer.forward(&mode.drop(h, Site::Activation)?)
+        self.outer.forward(&mode.drop(h, Site::Activation)?, mode)
     }
 }
 
@@ -296,7 +305,7 @@ pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
     let by = |n: usize| normal((n as f64).powf(-0.5));
     let mut entries = vec![Entry::new("shared.weight", &[config.vocab_size, width], normal(1.0))];
     if own_head {
-        // The reference draws it with deviation 1, which starts training at a loss of hundreds; see Mesh TensorFlow's own.
+        // The reference draws it with deviation 1, which starts training at a loss many times that of guessing.
         entries.push(Entry::new("lm_head.weight", &[config.vocab_size, width], by(width)));
     }
     let gated = config.feed_forward().is_ok_and(|(gated, _)| gated);

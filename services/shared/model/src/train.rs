@@ -14,6 +14,7 @@ use crate::bart::FINAL_LOGITS_BIAS;
 use crate::checkpoint;
 use crate::config::{Config, generation_json};
 use crate::error::Error;
+use crate::kernels;
 use crate::layers::{Dropout, Memory, Mode, padded};
 use crate::model::{DecodeInput, Description, GenerationDefaults, Model, PairRows};
 use crate::weights::{Entry, Start};
@@ -165,8 +166,8 @@ impl Trainable {
             columns: longest,
             own: &|_, new| Ok(new),
             cross: &|layer| {
-                let (k, v) = self.recorded.cross_keys_values(layer, &encoded)?;
-                Ok(Memory { k, v, bias: mask.clone(), sharing: None })
+                let (k, v) = self.recorded.cross_keys_values(layer, &encoded, mode)?;
+                Ok(Memory { k, v, bias: None, mask: mask.clone(), sharing: None })
             },
         };
         Ok(self.recorded.run_decoder(&input, mode)?)
@@ -211,9 +212,16 @@ pub fn cross_entropy(logits: &Tensor, targets: &[Option<u32>], smoothing: f64) -
         return Err(Error::input("targets", "all are padding"));
     }
     let count = ids.len();
+    let vocab = logits.dim(1)?;
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+        return Err(Error::input("targets", format!("id {id} is not below the {vocab} columns of the logits")));
+    }
     let device = logits.device();
     let logits =
         if count == n { logits.clone() } else { logits.index_select(&Tensor::from_vec(rows, count, device)?, 0)? };
+    if kernels::fit(&logits) {
+        return Ok(kernels::cross_entropy(&logits, ids, smoothing as f32)?);
+    }
     let log_probabilities = candle_nn::ops::log_softmax(&logits, 1)?; // [count, vocab]
     let ids = Tensor::from_vec(ids, (count, 1), device)?;
     let right = log_probabilities.gather(&ids, 1)?.mean_all()?.neg()?;
