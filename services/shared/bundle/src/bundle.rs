@@ -284,11 +284,7 @@ fn parse_slots(prompt: &Prompt, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     let mut points: Vec<Point> = Vec::new();
     for statement in text.split(';') {
-        let words = statement
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .replace("> <", "> <");
+        let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
         if words.is_empty()
             || (words == "none" && prompt.candidates.iter().all(|(_, relation)| !relation.is_link()))
         {

@@ -335,3 +335,56 @@ fn knowledge_of_another_item_reaches_no_prompt() {
         .expect("a prompt");
     assert!(disliked.text.ends_with("alone"), "{}", disliked.text);
 }
+
+#[test]
+fn where_nothing_links_the_item_to_the_history_it_is_said_so() {
+    let (oracle_dir, prism_dir) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let (oracle, prism) = (
+        bundle(oracle_dir.path(), Role::Oracle),
+        bundle(prism_dir.path(), Role::Prism),
+    );
+    let (mut pair, _) = request();
+    pair.affinities.clear();
+    let other = Interaction {
+        item: item("up", "Up", &[("genre", &["family"])]),
+        at: Timestamp(1),
+        signal: Signal::Liked,
+        rating: None,
+        text: None,
+    };
+    let history = Arc::new(History::new(vec![other]));
+    let asked = oracle.prompt_oracle(&pair, &history).expect("a prompt");
+    let facts = oracle.parse_oracle(&asked, "none").facts;
+    assert!(
+        facts.iter().any(|fact| fact.kind == FactKind::Unrelated),
+        "{facts:?}"
+    );
+    let query = ExplainQuery {
+        pair,
+        history,
+        knowledge: Some(knowledge(facts)),
+        style: 0,
+    };
+    let prompt = prism.prompt_prism(&query).expect("a prompt");
+    assert!(prompt.text.ends_with("facts none"), "{}", prompt.text);
+    let mut filler = prompt.filler();
+    filler.push("<item> is a change of pace : a <g1> <thing> directed by <p1> .");
+    assert!(
+        filler
+            .text()
+            .contains("is a change of pace: a crime film directed by Michael Mann."),
+        "{}",
+        filler.text()
+    );
+    assert!(
+        filler.claims()[0]
+            .evidence
+            .iter()
+            .any(|e| matches!(e, Evidence::Fact { .. })),
+        "{:?}",
+        filler.claims()
+    );
+}

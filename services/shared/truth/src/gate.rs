@@ -691,15 +691,11 @@ impl Gate {
                 .filter(|(_, held)| !held.is_empty())
                 .collect();
             if candidates.is_empty() {
-                let anywhere = found
-                    .values
-                    .iter()
-                    .any(|v| (0..known.subjects.len()).any(|s| !known.holds(s, v, &need).is_empty()));
-                let role_is_wrong = found
+                let in_another_part = found
                     .values
                     .iter()
                     .any(|v| !known.holds(0, v, &Need::Any).is_empty());
-                return Err(if role_is_wrong && !anywhere || role_is_wrong {
+                return Err(if in_another_part {
                     Refusal::WrongRole
                 } else {
                     Refusal::WrongRelation

@@ -88,7 +88,7 @@ pub(crate) const GENRE: &[&str] = &[
     "as a {v} {thing}, {i} sits near {h}, which you {liked}.",
     "your history holds {v} {things} such as {h}; {i} is one too.",
     "next to {h}, {i} is one more {v} {thing}.",
-    "{i} is a {v} {thing} again, after {h}.",
+    "{i} is another {v} {thing}, after {h}.",
     "{i} stays with {v} {things}, after {h}.",
     "alongside {h}, {i} is another {v} {thing} to try.",
     "{i} is a further {v} {thing}, in the company of {h}.",
@@ -118,7 +118,7 @@ pub(crate) const CO_LIKED: &[&str] = &[
     "others who liked {h} often went on to like {i}.",
     "you {liked} {h}; {i} is often liked together with {h_again}.",
     "those who like {h} often turn out to like {i} too.",
-    "liking {h} and liking {i} often go together.",
+    "a liking for {h} often goes with a liking for {i}.",
     "where people liked {h}, they often liked {i} as well.",
     "{i} is often found among the likes of people who liked {h}.",
     "as others see it, {ih} go together: they are often liked by the same people.",
@@ -262,11 +262,11 @@ pub(crate) const UNRELATED_VERB: &[&str] = &[
 pub(crate) const UNRELATED_CLAUSE: &[&str] = &[
     "{i} is a change of pace, with this premise: {plot}.",
     "for a change of pace, there is {i}, with this premise: {plot}.",
-    "something different is the premise of {i}: {plot}.",
+    "for something different, there is {i}, with this premise: {plot}.",
 ];
 
 /// What the item is, by the attributes it has: `{d}` director, `{c}` cast, `{g}` genre, `{y}` year, `{a}` author, `{m}` artist or
-/// maker, `{o}` with its name `{l}`. The first whose needs are met, from the style's place on.
+/// maker, `{e}` series, `{s}` source, `{o}` with its name `{l}`. The first whose needs are met, from the style's place on.
 pub(crate) const ABOUT: &[&str] = &[
     "a {g} {thing} directed by {d}",
     "a {g} {thing} with {c}",
@@ -281,7 +281,9 @@ pub(crate) const ABOUT: &[&str] = &[
     "a {thing} with {c} in the cast",
     "a {g} {thing}",
     "a {thing} from {y}",
+    "a {thing} from the series {e}",
     "a {thing} with this {l}: {o}",
+    "a {thing} with this source: {s}",
 ];
 
 /// A second statement, about other history items than the first.

@@ -179,7 +179,8 @@ fn leading<'p>(patterns: &[&'p str], style: usize, follows_all: bool) -> &'p str
     (0..patterns.len())
         .map(|n| &patterns[(style + n) % patterns.len()])
         .find(alone)
-        .map_or_else(|| pick(patterns, style), |p| p)
+        .copied()
+        .unwrap_or_else(|| pick(patterns, style))
 }
 
 struct Speaker<'a> {
@@ -340,7 +341,9 @@ impl<'a> ItemFacts<'a> {
                 Role::Year => "y",
                 Role::Author => "a",
                 Role::Artist | Role::Maker => "m",
-                Role::Place | Role::Other | Role::Series | Role::Source => "o",
+                Role::Series => "e",
+                Role::Source => "s",
+                Role::Place | Role::Other => "o",
                 Role::Premise | Role::Hidden => continue,
             };
             let usable = |value: &&String| {

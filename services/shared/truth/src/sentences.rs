@@ -67,9 +67,7 @@ impl Sentences {
                 end += next.len_utf8();
             }
             let after = &text[end..];
-            let Some(next) = after.trim_start().chars().next() else {
-                return None;
-            };
+            let next = after.trim_start().chars().next()?;
             let begins = after.starts_with(char::is_whitespace)
                 && !next.is_lowercase()
                 && !matches!(next, ',' | ';' | ':');
