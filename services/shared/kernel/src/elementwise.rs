@@ -54,7 +54,10 @@ impl Activation {
             }
             Self::GeluQuick => x.mul(sigmoid(x.mul(V::splat(1.702)))),
             Self::Silu => x.mul(sigmoid(x)),
-            Self::Tanh => V::splat(2.0).fma(sigmoid(x.add(x)), V::splat(-1.0)),
+            // exp clamps, so NaN is brought back as above.
+            Self::Tanh => V::splat(2.0)
+                .fma(sigmoid(x.add(x)), V::splat(-1.0))
+                .add(x.mul(V::splat(0.0))),
         }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) trait Lanes: Copy {
     /// 2^self for integers in −126..=127.
     unsafe fn exp2_of_integer(self) -> Self;
     unsafe fn to_array(self) -> [f32; LANES];
+    /// A hint that a line will be read; any address may be given.
+    unsafe fn prefetch(at: *const u8);
 
     /// Halves are added to halves: 8 + 8, 4 + 4, 2 + 2, 1 + 1.
     #[inline(always)]
@@ -196,6 +198,8 @@ impl Lanes for Plain {
     unsafe fn to_array(self) -> [f32; LANES] {
         self.0
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -339,6 +343,10 @@ mod x86 {
             self.store(x.as_mut_ptr());
             x
         }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const u8) {
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
     }
 
     /// The first `n` of sixteen.
@@ -437,6 +445,10 @@ mod x86 {
             let mut x = [0.0; LANES];
             self.store(x.as_mut_ptr());
             x
+        }
+        #[inline(always)]
+        unsafe fn prefetch(at: *const u8) {
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
         }
     }
 }

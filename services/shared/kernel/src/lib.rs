@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod attention;
 mod buffer;
 mod dot;
 mod elementwise;
@@ -17,13 +18,16 @@ mod isa;
 mod kernels;
 mod lanes;
 mod matrix;
+mod memory;
 mod norm;
 mod pool;
 mod rows;
 
+pub use attention::{DistanceBias, Packed, Paged, Reader};
 pub use elementwise::Activation;
 pub use error::Error;
 pub use isa::{ENVIRONMENT, Isa};
 pub use kernels::{Finish, Kernels, Scratch};
 pub use matrix::{INPUTS_MAX, Matrix, Part, Precision, Table};
+pub use memory::{Element, KeyValueRows, MemoryShape, PAGE, Pages, Place};
 pub use pool::THREADS_MAX;

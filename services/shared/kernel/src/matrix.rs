@@ -314,7 +314,7 @@ unsafe fn rows_times_panels<V: Lanes, const ROWS: usize, const VECTORS: usize>(
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn product_in<V: Lanes>(
+pub(crate) unsafe fn product_in<V: Lanes>(
     _: PhantomData<V>,
     rows: usize,
     vectors: usize,
@@ -330,11 +330,22 @@ unsafe fn product_in<V: Lanes>(
     let mut v = 0;
     while v < vectors {
         let (b, to) = (b.add(v * b_vector), to.add(v * LANES));
-        let wide = if V::WIDE && vectors - v >= 4 { 4 } else { 1 };
+        let wide = match vectors - v {
+            4.. if V::WIDE => 4,
+            2.. => 2,
+            _ => 1,
+        };
         let mut r = 0;
         while r < rows {
             let (a, to) = (a.add(r * a_row), to.add(r * to_row));
-            let tall = (rows - r).min(if V::WIDE { 6 } else { 4 });
+            // As many accumulators as there are registers for.
+            let tall = (rows - r).min(if V::WIDE {
+                6
+            } else if wide == 2 {
+                3
+            } else {
+                6
+            });
             macro_rules! go {
                 ($n:literal, $v:literal) => {
                     rows_times_panels::<V, $n, $v>(a, a_row, b, b_input, b_vector, inputs, to, to_row)
@@ -347,6 +358,12 @@ unsafe fn product_in<V: Lanes>(
                 (3, 4) => go!(3, 4),
                 (2, 4) => go!(2, 4),
                 (1, 4) => go!(1, 4),
+                (6, 2) => go!(6, 2),
+                (5, 2) => go!(5, 2),
+                (4, 2) => go!(4, 2),
+                (3, 2) => go!(3, 2),
+                (2, 2) => go!(2, 2),
+                (1, 2) => go!(1, 2),
                 (6, _) => go!(6, 1),
                 (5, _) => go!(5, 1),
                 (4, _) => go!(4, 1),

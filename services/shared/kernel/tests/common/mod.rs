@@ -18,6 +18,7 @@ impl Random {
     }
 
     /// In `low..=high`.
+    #[allow(dead_code, reason = "not every test file draws sizes")]
     pub(crate) fn size(&mut self, low: usize, high: usize) -> usize {
         low + (self.next() % (high - low + 1) as u64) as usize
     }
