@@ -25,7 +25,19 @@ const T5_HARMLESS: [&str; 1] = ["decoder.block.0.layer.1.EncDecAttention.relativ
 const BART_HARMLESS: [&str; 2] = ["model.encoder.version", "model.decoder.version"];
 
 /// Reads and checks the weights of `dir`, held as `dtype` where the architecture allows.
-pub(crate) fn read(dir: &Path, mut config: Config, dtype: DType, device: &Device) -> Result<Loaded, Error> {
+pub(crate) fn read(dir: &Path, config: Config, dtype: DType, device: &Device) -> Result<Loaded, Error> {
+    let (description, checkpoint) = open(dir, config)?;
+    let is_t5 = matches!(description.config, Config::T5(_));
+    let mut tensors = checkpoint.load(device, |name| {
+        let wide = if is_t5 { t5::stays_f32(name) } else { name == bart::FINAL_LOGITS_BIAS };
+        if wide { DType::F32 } else { dtype }
+    })?;
+    let final_logits_bias = tensors.remove(bart::FINAL_LOGITS_BIAS);
+    Ok(Loaded { description, tensors, final_logits_bias })
+}
+
+/// Describes what is in `dir` and checks that it is whole; reads headers, and of the data only aliases.
+pub(crate) fn open(dir: &Path, mut config: Config) -> Result<(Description, Checkpoint), Error> {
     let (tokens, defaults) = read_generation(dir, &config)?;
     let mut checkpoint = match &config {
         Config::T5(_) => Checkpoint::open(dir, str::to_owned)?,
@@ -53,13 +65,7 @@ pub(crate) fn read(dir: &Path, mut config: Config, dtype: DType, device: &Device
         manifest.push(bart::final_logits_bias_entry(description.spec.vocab));
     }
     checkpoint.check(&manifest)?;
-    let is_t5 = matches!(description.config, Config::T5(_));
-    let mut tensors = checkpoint.load(device, |name| {
-        let wide = if is_t5 { t5::stays_f32(name) } else { name == bart::FINAL_LOGITS_BIAS };
-        if wide { DType::F32 } else { dtype }
-    })?;
-    let final_logits_bias = tensors.remove(bart::FINAL_LOGITS_BIAS);
-    Ok(Loaded { description, tensors, final_logits_bias })
+    Ok((description, checkpoint))
 }
 
 /// Makes `shared` the one name of the embeddings; says whether the head has weights of its own.

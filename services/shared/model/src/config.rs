@@ -89,11 +89,13 @@ impl T5Config {
         self.num_decoder_layers.unwrap_or(self.num_layers)
     }
 
-    pub(crate) fn scales_head(&self) -> bool {
+    /// Whether what enters the head is scaled by d_model^-½.
+    pub fn scales_head(&self) -> bool {
         self.scale_decoder_outputs.unwrap_or(self.tie_word_embeddings)
     }
 
-    pub(crate) fn feed_forward(&self) -> Result<(bool, Activation), String> {
+    /// Whether the feed-forward layer is gated, and its activation.
+    pub fn feed_forward(&self) -> Result<(bool, Activation), String> {
         let (gated, name) = match self.feed_forward_proj.strip_prefix("gated-") {
             // History: the gated form has always used the tanh approximation under the plain name.
             Some("gelu") => (true, "gelu_new"),
@@ -142,6 +144,13 @@ pub struct PairSizes {
     pub items: usize,
     pub user_width: usize,
     pub item_width: usize,
+}
+
+impl BartConfig {
+    /// The activation of the feed-forward layers.
+    pub fn activation(&self) -> Result<Activation, String> {
+        Activation::parse(&self.activation_function)
+    }
 }
 
 impl Default for BartConfig {

@@ -192,7 +192,7 @@ impl LayerNorm {
 
 /// The activation functions that configurations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
     Relu,
     /// Exact, by the error function.
     GeluErf,

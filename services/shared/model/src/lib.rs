@@ -13,6 +13,7 @@ mod kernels;
 mod layers;
 mod model;
 mod state;
+mod stored;
 mod t5;
 mod train;
 mod weights;
@@ -21,10 +22,11 @@ pub use bart::Bart;
 pub use bucket::bucket;
 pub use config::{BartConfig, Config, Ids, PairSizes, T5Config};
 pub use error::Error;
-pub use layers::Dropout;
+pub use layers::{Activation, Dropout};
 pub use model::{
     Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
 };
 pub use state::{Cross, CrossBatch, Encoded, OwnKv};
-pub use t5::T5;
+pub use stored::Stored;
+pub use t5::{T5, distance_bucket};
 pub use train::{Batch, Trainable, cross_entropy};

@@ -275,26 +275,30 @@ impl RelativePositions {
             .contiguous()
     }
 
-    /// The bucket of a distance (attended minus attending position), or none if it may not be seen.
-    ///
-    /// Half of a direction's buckets are exact distances; the others grow logarithmically up to `distance_max`, where
-    /// the last one takes all that is farther.
     fn bucket(&self, distance: i64) -> Option<usize> {
-        let (buckets, first) = match (self.bidirectional, distance > 0) {
-            (true, ahead) => (self.buckets / 2, if ahead { self.buckets / 2 } else { 0 }),
-            (false, true) => return None,
-            (false, false) => (self.buckets, 0),
-        };
-        let distance = distance.unsigned_abs() as usize;
-        let exact = buckets / 2;
-        if distance < exact {
-            return Some(first + distance);
-        }
-        // In f32, step by step, as the reference: the edges of buckets depend on it.
-        let span = (self.distance_max as f64 / exact as f64).ln() as f32;
-        let beyond = (distance as f32 / exact as f32).ln() / span * (buckets - exact) as f32;
-        Some(first + (exact + beyond as usize).min(buckets - 1))
+        distance_bucket(distance, self.buckets, self.distance_max, self.bidirectional)
     }
+}
+
+/// The bucket of a distance (attended minus attending position), or none if it may not be seen.
+///
+/// Half of a direction's buckets are exact distances; the others grow logarithmically up to `distance_max`, where
+/// the last one takes all that is farther.
+pub fn distance_bucket(distance: i64, buckets: usize, distance_max: usize, bidirectional: bool) -> Option<usize> {
+    let (buckets, first) = match (bidirectional, distance > 0) {
+        (true, ahead) => (buckets / 2, if ahead { buckets / 2 } else { 0 }),
+        (false, true) => return None,
+        (false, false) => (buckets, 0),
+    };
+    let distance = distance.unsigned_abs() as usize;
+    let exact = buckets / 2;
+    if distance < exact {
+        return Some(first + distance);
+    }
+    // In f32, step by step, as the reference: the edges of buckets depend on it.
+    let span = (distance_max as f64 / exact as f64).ln() as f32;
+    let beyond = (distance as f32 / exact as f32).ln() / span * (buckets - exact) as f32;
+    Some(first + (exact + beyond as usize).min(buckets - 1))
 }
 
 /// Every tensor of the model, in the checkpoint's names.

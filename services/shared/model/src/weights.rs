@@ -196,6 +196,17 @@ impl Checkpoint {
         Ok(tensors)
     }
 
+    /// One tensor, in the type it is stored in.
+    pub(crate) fn read(&self, name: &str, device: &Device) -> Result<Tensor, Error> {
+        let place = self.places.get(name).ok_or_else(|| Error::Tensors {
+            file: self.source.clone(),
+            missing: vec![name.to_owned()],
+            unexpected: Vec::new(),
+            misshaped: Vec::new(),
+        })?;
+        Ok(Tensor::from_raw_buffer(&self.bytes(place)?, place.dtype, &place.shape, device)?)
+    }
+
     fn bytes(&self, place: &Place) -> Result<Vec<u8>, Error> {
         let file = &self.files[place.file];
         let failed = |source| Error::Read { file: file.clone(), source };
