@@ -71,6 +71,7 @@ pub(crate) enum Need {
 pub(crate) struct Known {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) affinities: Vec<Affinity>,
+    premise: Option<Evidence>,
     index: HashMap<String, Vec<Phrase>>,
     /// Surfaces with a stop inside, or that end like an abbreviation, for cutting sentences.
     pub(crate) stopped: Arc<Vec<String>>,
@@ -93,6 +94,7 @@ impl Known {
         let mut known = Self {
             subjects,
             affinities: pair.affinities.clone(),
+            premise: crate::premise::premise(vocabulary, &pair.item).map(|premise| premise.evidence),
             index: HashMap::new(),
             stopped: Arc::default(),
         };
@@ -268,6 +270,12 @@ impl Known {
             }
         }
         evidence
+    }
+
+    /// Where the item's premise stands.
+    pub(crate) fn premise_evidence(&self) -> Evidence {
+        let item = self.subjects[0].item.id.clone();
+        self.premise.clone().unwrap_or(Evidence::Description { item })
     }
 
     pub(crate) fn affinity(&self, id: &ItemId) -> Option<&Affinity> {

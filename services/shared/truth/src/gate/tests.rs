@@ -7,6 +7,8 @@ use refract_domain::{
     Revision, Signal, TenantId, Timestamp,
 };
 
+use refract_domain::Claim;
+
 use super::*;
 
 fn item(id: &str, title: &str, attributes: &[(&str, &[&str])], description: &str) -> Arc<Item> {
@@ -179,6 +181,14 @@ const UNTRUE: &[(&str, Refusal)] = &[
         Refusal::UntraceableName,
     ),
     ("Michael Bay directed Collateral.", Refusal::UntraceableName),
+    (
+        "Collateral is a thriller directed by steven spielberg.",
+        Refusal::UntraceableName,
+    ),
+    (
+        "Collateral is a thriller starring tom hanks.",
+        Refusal::UntraceableName,
+    ),
     // Right names, wrong places.
     ("Collateral was directed by Tom Cruise.", Refusal::WrongRole),
     ("Collateral stars Michael Mann.", Refusal::WrongRole),
@@ -279,6 +289,11 @@ const UNTRUE: &[(&str, Refusal)] = &[
     ),
     (
         "Viewers who enjoyed Jerry Maguire enjoyed Collateral.",
+        Refusal::NoAffinity,
+    ),
+    ("Fans of Alien admire Collateral.", Refusal::NoAffinity),
+    (
+        "Collateral is a thriller that everyone likes.",
         Refusal::NoAffinity,
     ),
     // The user's own opinion.

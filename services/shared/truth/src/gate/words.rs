@@ -1,0 +1,154 @@
+//! Single words: denials, promises, distinctions, genres and numbers that the data must hold.
+
+use refract_domain::Evidence;
+
+use super::Gate;
+use super::cues::{COUNTS, Cue, Side};
+use super::judge::Evidences;
+use super::known;
+use super::refusal::Refusal;
+use super::roles::cue_at;
+use super::token::{Kind, Sentence, Token};
+use crate::lexicon::{genres, is_common};
+use crate::text::{Word, words};
+
+impl Gate {
+    /// What no request could support, or only its data: denials, promises, distinctions, genres, numbers.
+    pub(super) fn words_are_harmless(&self, tokens: &[Token], sentence: &Sentence) -> Result<(), Refusal> {
+        let known = &self.known;
+        let item = &known.subjects[0];
+        for (n, token) in tokens.iter().enumerate() {
+            let Kind::Word(word) = &token.kind else { continue };
+            let rest: Vec<&Word> = tokens[n..]
+                .iter()
+                .take(4)
+                .map_while(|t| match &t.kind {
+                    Kind::Word(w) => Some(w),
+                    _ => None,
+                })
+                .collect();
+            if word.folded.ends_with("n't") {
+                return Err(Refusal::Negation);
+            }
+            match cue_at(&rest).map(|(_, cue)| cue) {
+                Some(Cue::Negation) => return Err(Refusal::Negation),
+                Some(Cue::Overclaim) => return Err(Refusal::Overclaim),
+                // "directed by steven spielberg": a name is no less untraceable for its small letters.
+                Some(Cue::Role(_, Side::After)) => {
+                    let behind = cue_at(&rest).map_or(n, |(length, _)| n + length);
+                    let next = tokens.get(behind).and_then(Token::word);
+                    if next.is_some_and(|w| !is_common(&w.folded)) {
+                        return Err(Refusal::UntraceableName);
+                    }
+                }
+                Some(Cue::Distinction) if !item.speaks_of(&word.folded) => {
+                    return Err(Refusal::UntraceableAttribute);
+                }
+                _ => {}
+            }
+            if word.has_digit() {
+                self.number(tokens, n, word)?;
+            }
+            if let Some((_, count)) = COUNTS.iter().find(|(name, _)| *name == word.folded) {
+                let named = [sentence.titles.len(), sentence.history.len(), sentence.values];
+                if !named.contains(count)
+                    && !item.speaks_of(&word.folded)
+                    && !self.is_lift(tokens, n, *count as f32)
+                {
+                    return Err(Refusal::UntraceableNumber);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn number(&self, tokens: &[Token], n: usize, word: &Word) -> Result<(), Refusal> {
+        let described = self.known.subjects[0].describes(&word.folded);
+        let lift = word
+            .folded
+            .parse::<f32>()
+            .is_ok_and(|number| self.is_lift(tokens, n, number));
+        if described || lift {
+            Ok(())
+        } else {
+            Err(Refusal::UntraceableNumber)
+        }
+    }
+
+    /// "3 times": the measured lift of a history item that the sentence names.
+    pub(super) fn is_lift(&self, tokens: &[Token], n: usize, number: f32) -> bool {
+        let times = tokens
+            .get(n + 1)
+            .is_some_and(|t| matches!(&t.kind, Kind::Word(w) if w.folded == "times"));
+        times
+            && tokens.iter().flat_map(Token::titles).any(|title| {
+                let id = &self.known.subjects[title].item.id;
+                self.known
+                    .affinity(id)
+                    .is_some_and(|a| (a.lift - number).abs() <= 0.5)
+            })
+    }
+
+    /// Genre and theme words that are no value of their own must still be in the data of all they are said of.
+    pub(super) fn genre_words(
+        &self,
+        tokens: &[Token],
+        titles: &[usize],
+        contrast: bool,
+        evidence: &mut Evidences,
+    ) -> Result<(), Refusal> {
+        let known = &self.known;
+        let words: Vec<Option<&Word>> = tokens
+            .iter()
+            .map(|t| match &t.kind {
+                Kind::Word(word) => Some(word),
+                _ => None,
+            })
+            .collect();
+        let mut n = 0;
+        while n < words.len() {
+            let longest = (1..=3).rev().find_map(|length| {
+                let stretch: Option<Vec<&str>> = words
+                    .get(n..n + length)?
+                    .iter()
+                    .map(|w| w.map(|w| w.folded.as_str()))
+                    .collect();
+                let term = stretch?.join(" ");
+                genres().contains(term.as_str()).then_some((length, term))
+            });
+            let Some((length, term)) = longest else {
+                n += 1;
+                continue;
+            };
+            let all = |n: usize| known.subjects[n].speaks_of(&term);
+            if !all(0) || !(contrast || titles.iter().all(|title| all(*title))) {
+                return Err(Refusal::UntraceableAttribute);
+            }
+            evidence.extend(self.word_evidence(0, &term));
+            n += length;
+        }
+        Ok(())
+    }
+
+    pub(super) fn word_evidence(&self, subject: usize, term: &str) -> Option<Evidence> {
+        let subject = &self.known.subjects[subject];
+        let stems: Vec<String> = words(term).iter().map(|w| known::stem(&w.folded)).collect();
+        let held = subject.values.iter().find(|held| {
+            let own: Vec<String> = words(&held.value)
+                .iter()
+                .map(|w| known::stem(&w.folded))
+                .collect();
+            stems.iter().all(|s| own.contains(s))
+        });
+        Some(match held {
+            Some(held) => Evidence::Attribute {
+                item: subject.item.id.clone(),
+                name: held.attribute.clone(),
+                value: held.value.clone(),
+            },
+            None => Evidence::Description {
+                item: subject.item.id.clone(),
+            },
+        })
+    }
+}
