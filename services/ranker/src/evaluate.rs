@@ -1,7 +1,7 @@
 //! How good the ranking is: full ranking of the catalogue, on a global time split and with each user's last like held
 //! out, against popularity and item neighbourhoods, with bootstrap intervals.
 //!
-//! Everything learnt, the blend included, is learnt from the training part; the held-out part is looked at once.
+//! Everything learnt, the blend included, is learnt from the training part of each split.
 
 mod baselines;
 mod metrics;
