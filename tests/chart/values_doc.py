@@ -2,7 +2,7 @@
 
 Each key's comment is its manual. A line `# @…` says what may be written; without one, the default's own type holds:
 
-  @integer >= N | @one of a, b | @duration | @quantity | @digest | @sha256 | @resource name | @count or percent or null
+  @integer >= N | @one of a, b | @duration | @quantity | @url | @digest | @sha256 | @resource name | @count or percent or null
   @strings | @labels | @objects | @overrides | @k8s NAME (K8S below) | @config SECTION (read from the Rust sources)
 
 Every object of the schema is closed. The one thing that anybody may shape is an entry of `extraObjects`.
@@ -24,6 +24,7 @@ FLAG = {"type": "boolean"}
 STRINGS = {"type": "array", "items": TEXT}
 LABELS = {"type": "object", "additionalProperties": TEXT}
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d) ?)+$"}
+URL = {"type": "string", "pattern": "^(https?://[^/]+.*)?$"}
 QUANTITY = {"type": ["string", "integer"], "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 
 
@@ -100,6 +101,7 @@ K8S = {
             namespaceSelector=SELECTOR,
             ipBlock=closed(["cidr"], cidr=TEXT, **{"except": STRINGS}),
         )
+        | {"minProperties": 1}
     ),
     "relabelings": listed(
         closed(
@@ -132,6 +134,8 @@ def from_rust(path: str, key: rust_config.Key) -> dict:
         "integer": {"type": "integer", "minimum": 0},
         "choice": {"enum": key.choices},
     }.get(key.kind)
+    if path == "telemetry.otlp_endpoint":
+        schema = URL
     if schema is None:
         keys = {name: from_rust(f"{path}.{name}", sub) for name, sub in key.keys.items() if f"{path}.{name}" not in OWNED}
         schema = closed(**keys)
@@ -145,6 +149,7 @@ def from_annotation(text: str, rust: dict) -> dict:
         "quantity": QUANTITY,
         "strings": STRINGS,
         "labels": LABELS,
+        "url": URL,
         "digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
         "sha256": {"type": "string", "pattern": "^([0-9a-f]{64})?$"},
         "objects": listed({"type": "object", "required": ["apiVersion", "kind"]}),

@@ -65,7 +65,7 @@ peers:
 - {port: 53, protocol: UDP}
 - {port: 53, protocol: TCP}
 {{- else -}}
-- port: {{ default (include "refract.port" (dict "root" .root "component" .call.to "port" (default "data" .call.port))) .call.number }}
+- port: {{ if .call.number }}{{ .call.number }}{{ else }}{{ include "refract.port" (dict "root" .root "component" .call.to "port" .call.port) }}{{ end }}
   protocol: TCP
 {{- end -}}
 {{- end }}

@@ -1,0 +1,275 @@
+"""One rendering of the chart, and what must be true of it whatever the values were."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import urlsplit
+
+import rust_config
+
+PORTS = {"ranker": (7001, 7101), "oracle": (7002, 7102), "prism": (7003, 7103), "store": (6379, None)}
+COMPONENT = "app.kubernetes.io/component"
+OURS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", COMPONENT)
+
+
+@dataclass
+class Rendered:
+    name: str
+    values: dict
+    objects: list[dict]
+
+    def of(self, kind: str) -> list[dict]:
+        return [o for o in self.objects if o["kind"] == kind]
+
+    def component(self, kind: str, component: str) -> list[dict]:
+        return [o for o in self.of(kind) if o["metadata"].get("labels", {}).get(COMPONENT) == component]
+
+    @cached_property
+    def roles(self) -> list[str]:
+        return ["ranker"] + [role for role in ("oracle", "prism") if self.values[role]["enabled"]]
+
+    @cached_property
+    def pods(self) -> list[tuple[str, dict, dict]]:
+        """Name, labels and spec of every pod."""
+        made = [(o["metadata"]["name"], o["spec"]["template"]) for o in self.of("Deployment")]
+        made += [(o["metadata"]["name"], o) for o in self.of("Pod")]
+        return [(name, pod["metadata"]["labels"], pod["spec"]) for name, pod in made]
+
+    def config(self, role: str) -> dict:
+        (found,) = self.component("ConfigMap", role)
+        return tomllib.loads(found["data"]["refract.toml"])
+
+    def complaints(self, rust: dict[str, rust_config.Key]) -> list[str]:
+        found = []
+        for check in (pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables):
+            found += check(self)
+        found += configuration_is_known(self, rust)
+        return [f"{self.name}: {complaint}" for complaint in found]
+
+
+def pods_are_restricted(r: Rendered) -> list[str]:
+    """Pod Security Standard `restricted`, and a little more. A GPU pod may be let off the read-only root."""
+    wrong = []
+    for name, labels, spec in r.pods:
+        pod = spec["securityContext"]
+        gpu = r.values.get(labels[COMPONENT], {}).get("gpu", {})
+        for holds, what in [
+            (pod.get("runAsNonRoot") is True and pod.get("runAsUser", 0) > 0, "runs as root"),
+            (pod.get("seccompProfile", {}).get("type") == "RuntimeDefault", "has no seccomp profile"),
+            (spec.get("automountServiceAccountToken") is False, "is given a service-account token"),
+            (spec.get("enableServiceLinks") is False, "is given service links"),
+            (not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), "shares the host's namespaces"),
+        ]:
+            if not holds:
+                wrong.append(f"pod {name} {what}")
+        for container in spec["containers"] + spec.get("initContainers", []):
+            security = container["securityContext"]
+            read_only = security.get("readOnlyRootFilesystem") is True
+            for holds, what in [
+                (security.get("allowPrivilegeEscalation") is False, "may escalate privileges"),
+                (security.get("capabilities", {}).get("drop") == ["ALL"], "keeps capabilities"),
+                (read_only or (gpu.get("enabled") and not gpu["readOnlyRootFilesystem"]), "has a writable root"),
+                (container.get("resources", {}).get("limits", {}).get("memory"), "has no memory limit"),
+                (not security.get("privileged"), "is privileged"),
+            ]:
+                if not holds:
+                    wrong.append(f"pod {name}: container {container['name']} {what}")
+        kinds = {key for volume in spec.get("volumes", []) for key in volume if key != "name"}
+        if odd := kinds - {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "image"}:
+            wrong.append(f"pod {name} mounts {odd}")
+    return wrong
+
+
+def ports_and_probes_agree(r: Rendered) -> list[str]:
+    """What the program is told to listen on, what the container declares, what is probed, what Services forward to."""
+    wrong = []
+    for role in r.roles:
+        data, admin = PORTS[role]
+        told = r.config(role)[role]
+        for what, address, port in [("data", told["listen"]["address"], data), ("admin", told["process"]["admin"]["address"], admin)]:
+            if not re.fullmatch(rf"(0\.0\.0\.0|\[::\]):{port}", address):
+                wrong.append(f"{role} listens for {what} on {address}, not on {port}")
+        (deployment,) = r.component("Deployment", role)
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if {port["name"]: port["containerPort"] for port in container["ports"]} != {"grpc": data, "admin": admin}:
+            wrong.append(f"{role} declares the ports {container['ports']}")
+        for probe, service in [("startupProbe", "ready"), ("readinessProbe", "ready"), ("livenessProbe", "live")]:
+            if container[probe].get("grpc") != {"port": admin, "service": service}:
+                wrong.append(f"{role}: the {probe} asks {container[probe]}")
+        for probe in ("readinessProbe", "livenessProbe"):
+            if container[probe].get("initialDelaySeconds"):
+                wrong.append(f"{role}: the {probe} has a delay; start-up belongs to the startup probe")
+        services = {o["metadata"]["name"].endswith("-headless"): o["spec"] for o in r.component("Service", role)}
+        if services.keys() != {True, False}:
+            wrong.append(f"{role} has not one ClusterIP and one headless Service")
+            continue
+        if services[True].get("clusterIP") != "None" or services[True].get("publishNotReadyAddresses", False):
+            wrong.append(f"{role}: the headless Service must have no address and ready pods only")
+        for spec in services.values():
+            for port in spec["ports"]:
+                if (port["name"], port["port"], port["targetPort"]) not in {("grpc", data, "grpc"), ("admin", admin, "admin")}:
+                    wrong.append(f"{role}: a Service forwards {port}")
+    return wrong
+
+
+def seconds(text: str) -> float:
+    unit = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(int(n) * unit[u] for n, u in re.findall(r"(\d+)\s*([a-z]+)", text))
+
+
+def port_of(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def times_agree(r: Rendered) -> list[str]:
+    """preStop, lameduck and finish fit into the grace; the startup probe is no less patient than the program."""
+    wrong = []
+    for role in r.roles:
+        process = r.config(role)[role]["process"]
+        (deployment,) = r.component("Deployment", role)
+        spec = deployment["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        leaving = pre_stop + seconds(process["drain"]["lameduck"]) + seconds(process["drain"]["finish_max"])
+        if leaving + 5 > spec["terminationGracePeriodSeconds"]:
+            wrong.append(f"{role} needs {leaving} s to leave and has {spec['terminationGracePeriodSeconds']}")
+        startup = container["startupProbe"]
+        patience = startup["periodSeconds"] * startup["failureThreshold"]
+        if patience < seconds(process["warm_up_max"]):
+            wrong.append(f"{role} may warm up for {process['warm_up_max']} and is killed after {patience} s")
+        if deployment["spec"]["progressDeadlineSeconds"] <= patience:
+            wrong.append(f"{role}: a slow start would be called a failed rollout")
+        surge = deployment["spec"]["strategy"]["rollingUpdate"]
+        if (surge["maxSurge"] == 0) != (role == "oracle") or (surge["maxUnavailable"] == 0) != (role != "oracle"):
+            wrong.append(f"{role} rolls out with {surge}")
+    return wrong
+
+
+def names_lead_somewhere(r: Rendered) -> list[str]:
+    """Selectors find pods, references find objects, scalers find their Deployment."""
+    wrong = []
+    every = [labels for _, labels, _ in r.pods]
+    for kind, where in [("Service", ["selector"]), ("PodDisruptionBudget", ["selector", "matchLabels"]), ("NetworkPolicy", ["podSelector", "matchLabels"])]:
+        for o in r.of(kind):
+            wanted = o["spec"]
+            for step in where:
+                wanted = wanted[step]
+            if not any(wanted.items() <= labels.items() for labels in every) and o["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
+                wrong.append(f"{kind} {o['metadata']['name']} selects no pod")
+    for o in r.of("Deployment"):
+        if not o["spec"]["selector"]["matchLabels"].keys() <= set(OURS):
+            wrong.append(f"Deployment {o['metadata']['name']} selects by labels that may change")
+    there = {(o["kind"], o["metadata"]["name"]) for o in r.objects}
+    for name, _, spec in r.pods:
+        for volume in spec.get("volumes", []):
+            if "configMap" in volume and ("ConfigMap", volume["configMap"]["name"]) not in there:
+                wrong.append(f"pod {name} mounts the ConfigMap {volume['configMap']['name']}, which is not there")
+            secret = volume.get("secret", {}).get("secretName")
+            if secret and ("Secret", secret) not in there and secret != r.values["knowledge"]["existingSecret"]:
+                wrong.append(f"pod {name} mounts the Secret {secret}, which nobody makes")
+        if r.values["serviceAccount"]["create"] and ("ServiceAccount", spec["serviceAccountName"]) not in there:
+            wrong.append(f"pod {name} runs as {spec['serviceAccountName']}, which is not there")
+        volumes = {volume["name"] for volume in spec.get("volumes", [])}
+        mounts = {m["name"] for c in spec["containers"] + spec.get("initContainers", []) for m in c.get("volumeMounts", [])}
+        if volumes != mounts:
+            wrong.append(f"pod {name} has the volumes {volumes} and mounts {mounts}")
+    for o in r.of("HorizontalPodAutoscaler") + r.of("ScaledObject"):
+        target = o["spec"]["scaleTargetRef"]["name"]
+        if ("Deployment", target) not in there:
+            wrong.append(f"{o['kind']} scales {target}, which is not there")
+        (deployment,) = [d for d in r.of("Deployment") if d["metadata"]["name"] == target]
+        if "replicas" in deployment["spec"]:
+            wrong.append(f"Deployment {target} is scaled, and sets its replicas too")
+    hosts = {f"{o['metadata']['name']}.{o['metadata'].get('namespace', 'refract')}.svc" for o in r.of("Service")}
+    config = r.config("ranker")["ranker"]
+    for role in ("oracle", "prism"):
+        target = config.get(role, {}).get("target", "")
+        if role in r.roles and not any(target.startswith(f"dns:{host}.") and target.endswith(f":{PORTS[role][0]}") for host in hosts):
+            wrong.append(f"the ranker dials {target} for the {role}, and no Service is there")
+    return wrong
+
+
+def calls_are_the_tables(r: Rendered) -> list[str]:
+    """The network policies as a graph, against who may call whom; both ends of every call must agree."""
+    v = r.values
+    if not v["networkPolicy"]["enabled"]:
+        return [] if not [o for o in r.of("NetworkPolicy") if COMPONENT in o["metadata"].get("labels", {})] else ["policies, though disabled"]
+    dns = {("dns", 53)}
+    may: dict[str, tuple[set, set]] = {"test": (set(), {("ranker", 7001)} | dns)}
+    store = v["knowledge"]["store"]
+    otlp = v["telemetry"].get("otlp_endpoint")
+    for role in r.roles:
+        data, admin = PORTS[role]
+        callers = {("clients", data), ("test", data)} if role == "ranker" else {("ranker", data)}
+        calls = set(dns) | {(other, PORTS[other][0]) for other in r.roles if other != "ranker"} if role == "ranker" else set()
+        if role == "ranker" and store != "memory":
+            calls |= {("store", 6379)} if store == "dev" else {("externalStore", v["knowledge"]["external"]["port"])}
+        files = v[role]["data" if role == "ranker" else "bundle"]
+        if files["source"] == "download":
+            calls |= dns | {("downloads", port_of(files["download"]["url"]))}
+        if otlp:
+            calls |= dns | {("collector", port_of(otlp))}
+        may[role] = (callers | {("monitoring", admin)}, calls)
+    if store == "dev":
+        may["store"] = ({("ranker", 6379)}, set())
+
+    # An empty list of peers is nobody.
+    lists = v["networkPolicy"] | {"externalStore": v["knowledge"]["external"]["peers"]}
+    may = {who: tuple({call for call in calls if lists.get(call[0], True)} for calls in both) for who, both in may.items()}
+    groups = {json.dumps(v["networkPolicy"][g], sort_keys=True): g for g in ("downloads", "clients")}
+    groups[json.dumps(v["knowledge"]["external"]["peers"], sort_keys=True)] = "externalStore"
+
+    def who(peers, direction):
+        if peers is None:
+            return "dns"
+        labels = peers[0].get("podSelector", {}).get("matchLabels", {})
+        if COMPONENT in labels and len(peers) == 1 and set(OURS) <= labels.keys():
+            return labels[COMPONENT]
+        text = json.dumps(peers, sort_keys=True)
+        if text in groups:
+            return groups[text]
+        # The same peers by default: who scrapes, and where traces go.
+        if peers == v["networkPolicy"]["monitoring"] and direction == "from":
+            return "monitoring"
+        return "collector" if peers == v["networkPolicy"]["collector"] else text
+
+    wrong = []
+    policies = {o["metadata"]["labels"][COMPONENT]: o["spec"] for o in r.of("NetworkPolicy") if COMPONENT in o["metadata"].get("labels", {})}
+    for component in may.keys() | policies.keys():
+        if component not in policies or component not in may:
+            wrong.append(f"network policy: {component} is in one table only")
+            continue
+        spec = policies[component]
+        if sorted(spec["policyTypes"]) != ["Egress", "Ingress"]:
+            wrong.append(f"network policy of {component} leaves a direction open")
+        for rules, key, wanted in [(spec.get("ingress"), "from", may[component][0]), (spec.get("egress"), "to", may[component][1])]:
+            got = {(who(rule.get(key), key), port["port"]) for rule in rules or [] for port in rule["ports"]}
+            if key == "from" and ("dns", 53) in got:
+                wrong.append(f"network policy of {component} lets anybody in")
+            if got != wanted:
+                wrong.append(f"network policy of {component}, {key}: unexpected {sorted(got - wanted)}, missing {sorted(wanted - got)}")
+    return wrong
+
+
+def configuration_is_known(r: Rendered, rust: dict[str, rust_config.Key]) -> list[str]:
+    """Every key that the chart writes is a key of the Rust structs, of a fitting type."""
+    fits = {"string": str, "duration": str, "choice": str, "boolean": bool, "number": (int, float), "integer": int, "table": dict}
+    wrong = []
+
+    def walk(path: str, value) -> None:
+        key = rust.get(path)
+        if key is None:
+            wrong.append(f"refract.toml: the programs know no key {path}")
+        elif not isinstance(value, fits[key.kind]) or (key.kind == "choice" and value not in key.choices):
+            wrong.append(f"refract.toml: {path} = {value!r} is no {key.kind} {key.choices or ''}")
+        elif isinstance(value, dict):
+            for name, sub in value.items():
+                walk(f"{path}.{name}", sub)
+
+    for role in r.roles:
+        for section, value in r.config(role).items():
+            walk(section, value)
+    return wrong
