@@ -218,6 +218,11 @@ pub struct TrainRanker {
     pub json: bool,
 }
 
+/// What the shipped bundles are trained with.
+pub const BATCH: usize = 64;
+pub const LEARNING_RATE: f64 = 2e-3;
+pub const EXAMPLES: usize = 60_000;
+
 #[derive(Debug, Args, Clone)]
 pub struct TrainModel {
     #[command(flatten)]
@@ -229,13 +234,13 @@ pub struct TrainModel {
     #[arg(long)]
     pub steps: Option<usize>,
     /// Examples per step.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = BATCH)]
     pub batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = LEARNING_RATE)]
     pub learning_rate: f64,
     /// Corpus size in examples.
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = EXAMPLES)]
     pub examples: usize,
     /// Seed of weights, corpus and order.
     #[arg(long, default_value_t = 42)]

@@ -75,8 +75,8 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
             _ => bail!("{name}:{}: give either \"text\" or \"ids\"", at + 1),
         };
         let pairs = spec.pair_tables.map(|tables| PairRows {
-            user: refract_model::bucket(&line.user, tables.users),
-            item: refract_model::bucket(&line.item, tables.items),
+            user: row(&line.user, tables.users),
+            item: row(&line.item, tables.items),
         });
         if running.len() == IN_FLIGHT_MAX {
             finish(running.pop_front(), tokenizer.as_ref(), args.json, &name).await?;
@@ -115,6 +115,11 @@ async fn finish(
     }
     out.flush()?;
     Ok(())
+}
+
+/// The published rule; a table has fewer rows than a `u32` can count.
+fn row(id: &str, rows: usize) -> u32 {
+    u32::try_from(refract_model::bucket(id, rows)).unwrap_or(0)
 }
 
 fn params(args: &Generate, mut params: GenerationParams) -> GenerationParams {

@@ -119,7 +119,7 @@ impl Show {
     }
 
     fn print_summary(&self, summary: &Summary) -> Result<()> {
-        let rungs: Vec<String> = summary.rungs.iter().map(|(rung, n)| format!("{rung} {n}")).collect();
+        let rungs: Vec<String> = summary.rungs.iter().map(|(rung, n)| format!("{} {n}", short(rung))).collect();
         let first = summary.first_text_time.map_or("none".to_owned(), ms);
         println!(
             "\n{} slate {} · first text {first} · all {} · {}",
@@ -134,6 +134,11 @@ impl Show {
     fn paint(&self, style: Style, text: &str) -> String {
         if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
+}
+
+/// `RUNG_CACHED` as people say it.
+fn short(rung: &str) -> &str {
+    rung.strip_prefix("RUNG_").unwrap_or(rung)
 }
 
 fn green() -> Style {
@@ -152,7 +157,7 @@ fn ms(time: Duration) -> String {
 /// Rung, evidence and times in one line.
 fn footing(explanation: &Explanation) -> String {
     let grounding = &explanation.grounding;
-    let mut parts = vec![rung_name(grounding.rung).to_owned()];
+    let mut parts = vec![short(rung_name(grounding.rung)).to_owned()];
     if let Rung::None(reason) = grounding.rung {
         parts[0].push_str(&format!(" {reason:?}"));
     }

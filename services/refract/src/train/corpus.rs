@@ -1,4 +1,4 @@
-//! A training corpus as token ids: read from lines of `{"source", "target"}`, dealt out in seeded batches of like length.
+//! A training corpus as token ids, dealt out in seeded batches of examples of like length.
 
 use std::path::Path;
 
@@ -6,15 +6,9 @@ use anyhow::{Context, Result, bail};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
+use refract_bundle::Tokenizer;
 
-/// One line of a corpus file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Line {
-    pub(crate) source: String,
-    pub(crate) target: String,
-}
+use crate::corpus::Line;
 
 /// One example: what the encoder reads and what the decoder is to write (ending in the end token).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +23,20 @@ impl Example {
     }
 }
 
-/// Tokenises every line; an example over the limits is an error that names its line, not a silent cut.
+/// Tokenises every line; an example over the limits, or with a word that the closed tokenizer lacks, is an error that
+/// names its line, not a silent cut.
 pub(crate) fn tokenise(lines: &[Line], tokenizer: &Tokenizer, eos: u32, source_max: usize, target_max: usize) -> Result<Vec<Example>> {
+    let (begin, unknown) = (tokenizer.id("<s>"), tokenizer.id("<unk>"));
     let mut examples = Vec::with_capacity(lines.len());
     for (at, line) in lines.iter().enumerate() {
-        let ids = |text: &str| -> Result<Vec<u32>> {
-            let encoding = tokenizer.encode(text, true).map_err(|e| anyhow::anyhow!("line {}: {e}", at + 1))?;
-            Ok(encoding.get_ids().to_vec())
-        };
-        let (source, mut target) = (ids(&line.source)?, ids(&line.target)?);
+        let (source, target) = (tokenizer.encode(&line.source), tokenizer.encode(&line.target));
+        // The decoder's start is the model's own; what the tokenizer puts in front is for encoders.
+        let mut target: Vec<u32> = target.into_iter().skip_while(|id| Some(*id) == begin).collect();
         if target.last() != Some(&eos) {
             target.push(eos);
+        }
+        if let Some(unknown) = unknown.filter(|id| source.contains(id) || target.contains(id)) {
+            bail!("line {}: a word that the tokenizer does not have (id {unknown}): {:?}", at + 1, line);
         }
         if source.len() > source_max || target.len() > target_max {
             bail!(
@@ -54,14 +51,7 @@ pub(crate) fn tokenise(lines: &[Line], tokenizer: &Tokenizer, eos: u32, source_m
     Ok(examples)
 }
 
-pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    text.lines()
-        .enumerate()
-        .map(|(at, line)| serde_json::from_str(line).with_context(|| format!("{}:{}: not a corpus line", path.display(), at + 1)))
-        .collect()
-}
-
+/// Keeps the corpus beside the run, for whoever wants to read or reuse it.
 pub(crate) fn write(path: &Path, lines: &[Line]) -> Result<()> {
     let mut text = String::new();
     for line in lines {

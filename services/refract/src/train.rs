@@ -1,0 +1,259 @@
+//! `refract train`: the ranker, the slot Oracle, the slot Prism, or all that the demo ships.
+
+mod adamw;
+mod corpus;
+mod seq2seq;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use refract_bundle::manifest::{Decode, Limits, Manifest, Mode, Provenance, Role, SlotLimits, Template};
+use refract_bundle::{Bundle, Tokenizer, write_slot_tokenizer};
+use refract_domain::{History, UserId};
+use refract_model::{BartConfig, Config, Ids, T5Config};
+use refract_ranker::dataset::{Dataset, LoadOptions};
+use refract_ranker::model::Hyper;
+
+use crate::assets::data_and_ranker;
+use crate::cli;
+use crate::corpus::Line;
+use seq2seq::Recipe;
+
+/// Tokens of the longest prompt and of the longest answer of a slot bundle: several times what their corpora hold.
+const PROMPT_TOKENS_MAX: usize = 512;
+const ANSWER_TOKENS_MAX: usize = 96;
+/// Corpus lines kept back for the dev loss.
+const DEV_LINES: usize = 1_000;
+
+/// `refract train ranker`.
+pub(crate) fn ranker(args: &cli::TrainRanker) -> Result<()> {
+    let (data, _) = data_and_ranker(&args.data)?;
+    train_ranker(&data, &args.out, args.seed, args.json)
+}
+
+/// `refract train oracle`.
+pub(crate) fn oracle(args: &cli::TrainModel) -> Result<()> {
+    let (data, _) = data_and_ranker(&args.data)?;
+    train_slots(Role::Oracle, &data, args)
+}
+
+/// `refract train prism`.
+pub(crate) fn prism(args: &cli::TrainModel) -> Result<()> {
+    let (data, _) = data_and_ranker(&args.data)?;
+    train_slots(Role::Prism, &data, args)
+}
+
+/// `refract train demo`: what is already there and whole is left alone with `--resume`.
+pub(crate) fn demo(args: &cli::TrainDemo) -> Result<()> {
+    let (data, _) = data_and_ranker(&args.data)?;
+    let done = |part: &str| args.resume && args.out.join(part).is_dir();
+    if !done("ranker") {
+        train_ranker(&data, &args.out.join("ranker"), args.seed, args.json)?;
+    }
+    for (role, part) in [(Role::Oracle, "oracle"), (Role::Prism, "prism")] {
+        if done(part) {
+            continue;
+        }
+        let model = cli::TrainModel {
+            data: args.data.clone(),
+            out: args.out.join(part),
+            steps: None,
+            batch: cli::BATCH,
+            learning_rate: cli::LEARNING_RATE,
+            examples: cli::EXAMPLES,
+            seed: args.seed,
+            time_max: None,
+            resume: args.resume,
+            json: args.json,
+        };
+        train_slots(role, &data, &model)?;
+    }
+    Ok(())
+}
+
+fn train_ranker(data: &Path, out: &Path, seed: u64, json: bool) -> Result<()> {
+    let dataset = Dataset::load(data, &LoadOptions::default())?;
+    let bar = if json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
+    let mut hyper = Hyper::default();
+    hyper.als.seed = seed;
+    let model = refract_ranker::train(&dataset, &hyper, |progress| {
+        bar.set_message(format!("ranker: {} {}/{}", progress.stage.as_str(), progress.done, progress.total));
+        bar.tick();
+    })?;
+    bar.finish_and_clear();
+    model.save(out)?;
+    if json {
+        println!("{}", serde_json::json!({"ranker": out, "revision": model.revision().0, "parameters": model.parameters()}));
+    } else {
+        eprintln!("ranker: {} parameters, revision {}, written to {}", model.parameters(), model.revision(), out.display());
+    }
+    Ok(())
+}
+
+/// Corpus, tokenizer, training, bundle. Everything on the way lies in `<out>.training`, so that a stopped run resumes.
+fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
+    let name = match role {
+        Role::Oracle => "oracle",
+        Role::Prism => "prism",
+    };
+    let working = sibling(&args.out, "training")?;
+    if !args.resume && working.exists() {
+        std::fs::remove_dir_all(&working).with_context(|| format!("clearing {}", working.display()))?;
+    }
+    std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
+    let dataset = Dataset::load(data, &LoadOptions::default())?;
+    let lines = lines(role, &dataset, args.examples, args.seed);
+    if lines.len() < 100 {
+        bail!("{} gives only {} training lines: it needs users with at least three interactions", data.display(), lines.len());
+    }
+    corpus::write(&working.join("corpus.jsonl"), &lines)?;
+    let slots = SlotLimits::default();
+    let tokenizer = write_slot_tokenizer(&working, role, &slots)?;
+    let (config, eos) = architecture(role, &tokenizer);
+    let (train, dev) = corpus::split(lines, DEV_LINES, args.seed);
+    let ids = |lines: &[Line]| corpus::tokenise(lines, &tokenizer, eos, PROMPT_TOKENS_MAX, ANSWER_TOKENS_MAX);
+    let (train, dev) = (ids(&train)?, ids(&dev)?);
+    let steps = args.steps.unwrap_or(match role {
+        Role::Oracle => 3_000,
+        Role::Prism => 3_000,
+    });
+    if !args.json {
+        eprintln!("{name}: {} examples, {} ids, {steps} steps of {}", train.len(), tokenizer.vocab_size(), args.batch);
+    }
+    let recipe = Recipe {
+        name: name.to_owned(),
+        model: config,
+        steps,
+        batch: args.batch,
+        rate: args.learning_rate,
+        warm_up: (steps / 20).clamp(1, 200),
+        smoothing: 0.0,
+        seed: args.seed,
+        check_every: (steps / 20).clamp(1, 250),
+        time_max: args.time_max,
+        resume: args.resume,
+        json: args.json,
+    };
+    let outcome = seq2seq::train(&recipe, &train, &dev, &working)?;
+    bundle(role, name, &working, &args.out, data, args, &outcome)?;
+    let minutes = Duration::from_secs_f64(outcome.seconds).as_secs_f64() / 60.0;
+    if args.json {
+        println!("{}", serde_json::json!({"bundle": args.out, "outcome": outcome}));
+    } else {
+        eprintln!("{name}: dev loss {:.4} at step {}, {minutes:.1} minutes, written to {}", outcome.dev_loss, outcome.dev_loss_step, args.out.display());
+    }
+    Ok(())
+}
+
+fn lines(role: Role, dataset: &Dataset, examples: usize, seed: u64) -> Vec<Line> {
+    let histories: Vec<Arc<History>> = dataset
+        .users()
+        .map(|user| UserId::new(user.id.expose()))
+        .filter_map(|id| dataset.history(&id).map(Arc::new))
+        .collect();
+    let config = crate::corpus::Config { seed, ..crate::corpus::Config::default() };
+    let per_request = if role == Role::Prism { config.styles_per_request } else { 1 };
+    let requests = crate::corpus::draw(dataset.catalogue().items(), &histories, examples / per_request.max(1), seed);
+    match role {
+        Role::Oracle => crate::corpus::oracle_lines(&config, &requests),
+        Role::Prism => crate::corpus::prism_lines(&config, &requests),
+    }
+}
+
+/// The shapes of the shipped bundles: about a million parameters each.
+fn architecture(role: Role, tokenizer: &Tokenizer) -> (Config, u32) {
+    let vocab_size = tokenizer.vocab_size();
+    let eos = tokenizer.id("</s>").unwrap_or(match role {
+        Role::Oracle => 1,
+        Role::Prism => 2,
+    });
+    let config = match role {
+        Role::Oracle => Config::T5(T5Config {
+            vocab_size,
+            d_model: 128,
+            d_kv: 32,
+            d_ff: 256,
+            num_layers: 3,
+            num_decoder_layers: Some(2),
+            num_heads: 4,
+            dropout_rate: 0.0,
+            feed_forward_proj: "gated-gelu".to_owned(),
+            tie_word_embeddings: false,
+            pad_token_id: Some(0),
+            eos_token_id: Some(Ids::One(eos)),
+            decoder_start_token_id: Some(0),
+            ..T5Config::default()
+        }),
+        Role::Prism => Config::Bart(BartConfig {
+            vocab_size,
+            max_position_embeddings: PROMPT_TOKENS_MAX,
+            encoder_layers: 3,
+            encoder_ffn_dim: 256,
+            encoder_attention_heads: 4,
+            decoder_layers: 3,
+            decoder_ffn_dim: 256,
+            decoder_attention_heads: 4,
+            d_model: 128,
+            dropout: 0.0,
+            forced_eos_token_id: None,
+            eos_token_id: Some(Ids::One(eos)),
+            ..BartConfig::default()
+        }),
+    };
+    (config, eos)
+}
+
+/// Puts weights, tokenizer and manifest together, opens the result as a service would, and moves it into place whole.
+fn bundle(role: Role, name: &str, working: &Path, out: &Path, data: &Path, args: &cli::TrainModel, outcome: &seq2seq::Outcome) -> Result<()> {
+    let made = working.join("bundle");
+    if made.exists() {
+        std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
+    }
+    std::fs::create_dir_all(&made).with_context(|| format!("making {}", made.display()))?;
+    let copy = |from: PathBuf, file: &str| {
+        std::fs::copy(&from, made.join(file)).with_context(|| format!("copying {}", from.display())).map(drop)
+    };
+    for file in ["config.json", "generation_config.json", "model.safetensors"] {
+        copy(working.join("best").join(file), file)?;
+    }
+    copy(working.join("tokenizer.json"), "tokenizer.json")?;
+    let manifest = Manifest {
+        name: format!("slot-{name}"),
+        role,
+        mode: Mode::Conditioned,
+        revision: String::new(),
+        template: Template::slots(&format!("slots-{name}")),
+        slots: Some(SlotLimits::default()),
+        decode: Decode::greedy(ANSWER_TOKENS_MAX),
+        limits: Limits { prompt_tokens_max: PROMPT_TOKENS_MAX, history_items_max: 10 },
+        provenance: Provenance {
+            recipe: format!(
+                "refract train {name} --seed {} --examples {} --batch {} ({} steps, dev loss {:.4})",
+                args.seed, args.examples, args.batch, outcome.steps, outcome.dev_loss
+            ),
+            seed: args.seed,
+            data: data.file_name().map_or_else(|| "data".to_owned(), |n| n.to_string_lossy().into_owned()),
+            random_weights: false,
+        },
+        files: std::collections::BTreeMap::new(),
+    };
+    manifest.write(&made)?;
+    Bundle::open(&made)?.expect(role)?;
+    if out.exists() {
+        let old = sibling(out, "old")?;
+        std::fs::rename(out, &old).with_context(|| format!("moving {} aside", out.display()))?;
+        std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))?;
+        return std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()));
+    }
+    std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))
+}
+
+/// `prism` → `prism.training`, beside it.
+fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = path.file_name().with_context(|| format!("{} has no name: --out DIR names the bundle's directory", path.display()))?;
+    let mut name = name.to_owned();
+    name.push(format!(".{suffix}"));
+    Ok(path.with_file_name(name))
+}

@@ -1,0 +1,281 @@
+//! The training loop: cross-entropy on teacher text, AdamW, warm-up and decay, checkpoints that resume bit for bit.
+//!
+//! ```text
+//!  step n ─▶ batch n (seeded) ─▶ loss (dropout seeded by n) ─▶ gradients ─▶ AdamW ─▶ … ─▶ dev loss ─▶ checkpoint
+//! ```
+//!
+//! Whatever happens at step n depends on the seed and n alone, so a run that was stopped and resumed ends with the same
+//! weights as one that was not.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use indicatif::{ProgressBar, ProgressStyle};
+use refract_model::{Batch, Config, Trainable};
+use serde::{Deserialize, Serialize};
+
+use super::adamw::{AdamW, Hyper, rate_at};
+use super::corpus::{Dealer, Example};
+
+/// What a run is made of besides its examples.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// For people: `oracle`, `prism`.
+    pub(crate) name: String,
+    pub(crate) model: Config,
+    pub(crate) steps: usize,
+    pub(crate) batch: usize,
+    /// Peak learning rate.
+    pub(crate) rate: f64,
+    pub(crate) warm_up: usize,
+    pub(crate) smoothing: f64,
+    pub(crate) seed: u64,
+    /// Dev loss and checkpoint every so many steps.
+    pub(crate) check_every: usize,
+    /// Stop at the next step after this long.
+    pub(crate) time_max: Option<Duration>,
+    pub(crate) resume: bool,
+    pub(crate) json: bool,
+}
+
+/// How a run ended. The weights of the best dev loss are in the working folder's `best/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) steps: usize,
+    pub(crate) dev_loss: f64,
+    pub(crate) dev_loss_step: usize,
+    pub(crate) seconds: f64,
+}
+
+/// The part of a checkpoint that is no tensor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    step: usize,
+    best_loss: Option<f64>,
+    best_step: usize,
+    seconds: f64,
+}
+
+/// Trains and returns; `folder` holds `last/` (for resuming) and `best/` (a Hugging Face directory).
+pub(crate) fn train(recipe: &Recipe, train: &[Example], dev: &[Example], folder: &Path) -> Result<Outcome> {
+    anyhow::ensure!(!train.is_empty() && !dev.is_empty(), "the corpus is empty");
+    let places = Places { last: folder.join("last"), best: folder.join("best") };
+    let mut run = Run::open(recipe, &places)?;
+    let mut dealer = Dealer::new(train, recipe.batch, recipe.seed);
+    let meter = Meter::new(recipe);
+    let started = Instant::now();
+    let before = run.state.seconds;
+    let mut recent = f64::NAN;
+    while run.state.step < recipe.steps {
+        let step = run.state.step;
+        let loss = run.step(recipe, &dealer.batch_at(step), step)?;
+        recent = if recent.is_nan() { loss } else { 0.95 * recent + 0.05 * loss };
+        run.state.step += 1;
+        run.state.seconds = before + started.elapsed().as_secs_f64();
+        meter.step(run.state.step, recent, run.state.best_loss);
+        let late = recipe.time_max.is_some_and(|max| started.elapsed() >= max);
+        if run.state.step % recipe.check_every == 0 || run.state.step == recipe.steps || late {
+            run.check(dev, recipe.batch, &places)?;
+            meter.check(&run.state, recent);
+        }
+        if late {
+            break;
+        }
+    }
+    meter.finish();
+    Ok(Outcome {
+        steps: run.state.step,
+        dev_loss: run.state.best_loss.unwrap_or(f64::NAN),
+        dev_loss_step: run.state.best_step,
+        seconds: run.state.seconds,
+    })
+}
+
+struct Places {
+    last: PathBuf,
+    best: PathBuf,
+}
+
+struct Run {
+    model: Trainable,
+    optimiser: AdamW,
+    state: State,
+}
+
+impl Run {
+    fn open(recipe: &Recipe, places: &Places) -> Result<Self> {
+        let state_file = places.last.join("state.json");
+        if recipe.resume && state_file.is_file() {
+            let model = Trainable::load(&places.last, &Device::Cpu)?;
+            let mut optimiser = AdamW::new(model.parameters(), Hyper::default())?;
+            optimiser.load(&places.last.join("adamw.safetensors"))?;
+            let text = std::fs::read_to_string(&state_file).with_context(|| format!("reading {}", state_file.display()))?;
+            let state = serde_json::from_str(&text).with_context(|| format!("{} is no checkpoint", state_file.display()))?;
+            return Ok(Self { model, optimiser, state });
+        }
+        let model = Trainable::random(recipe.model.clone(), recipe.seed, &Device::Cpu)?;
+        let optimiser = AdamW::new(model.parameters(), Hyper::default())?;
+        let state = State { step: 0, best_loss: None, best_step: 0, seconds: 0.0 };
+        Ok(Self { model, optimiser, state })
+    }
+
+    fn step(&mut self, recipe: &Recipe, examples: &[&Example], step: usize) -> Result<f64> {
+        let dropout = self.model.dropout(recipe.seed ^ (step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (sources, labels) = columns(examples);
+        let batch = Batch { sources: &sources, pairs: None, labels: &labels };
+        let loss = self.model.loss(&batch, recipe.smoothing, Some(&dropout))?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        anyhow::ensure!(value.is_finite(), "the loss is not finite at step {step}: lower --learning-rate");
+        let rate = rate_at(step, recipe.steps, recipe.warm_up, recipe.rate);
+        self.optimiser.step(&loss.backward()?, rate)?;
+        Ok(value)
+    }
+
+    /// Dev loss without dropout or smoothing; saves the last state, and the best weights.
+    fn check(&mut self, dev: &[Example], batch: usize, places: &Places) -> Result<()> {
+        let (mut total, mut tokens) = (0.0, 0usize);
+        for examples in dev.chunks(batch) {
+            let examples: Vec<&Example> = examples.iter().collect();
+            let (sources, labels) = columns(&examples);
+            let count: usize = labels.iter().map(|l| l.len()).sum();
+            let loss = self.model.loss(&Batch { sources: &sources, pairs: None, labels: &labels }, 0.0, None)?;
+            total += f64::from(loss.to_scalar::<f32>()?) * count as f64;
+            tokens += count;
+        }
+        let loss = total / tokens as f64;
+        if self.state.best_loss.is_none_or(|best| loss < best) {
+            self.state.best_loss = Some(loss);
+            self.state.best_step = self.state.step;
+            self.model.save(&places.best)?;
+        }
+        // Weights, then moments, then the state that makes them a checkpoint.
+        self.model.save(&places.last)?;
+        self.optimiser.save(&places.last.join("adamw.safetensors"))?;
+        let file = places.last.join("state.json");
+        std::fs::write(&file, serde_json::to_vec(&self.state)?).with_context(|| format!("writing {}", file.display()))
+    }
+}
+
+fn columns<'a>(examples: &[&'a Example]) -> (Vec<&'a [u32]>, Vec<&'a [u32]>) {
+    examples.iter().map(|e| (e.source.as_slice(), e.target.as_slice())).unzip()
+}
+
+/// Progress: a bar for people, lines for programs and logs.
+struct Meter {
+    bar: Option<ProgressBar>,
+    json: bool,
+    name: String,
+}
+
+impl Meter {
+    fn new(recipe: &Recipe) -> Self {
+        let bar = (!recipe.json && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{prefix:8} {bar:30} {pos}/{len} {msg} {eta}")
+                .expect("a constant template is well formed; this is a bug");
+            ProgressBar::new(recipe.steps as u64).with_style(style).with_prefix(recipe.name.clone())
+        });
+        Self { bar, json: recipe.json, name: recipe.name.clone() }
+    }
+
+    fn step(&self, step: usize, loss: f64, best: Option<f64>) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step as u64);
+            bar.set_message(format!("loss {loss:.3} dev {}", best.map_or("–".to_owned(), |b| format!("{b:.3}"))));
+        }
+    }
+
+    fn check(&self, state: &State, loss: f64) {
+        if self.json {
+            println!(
+                "{}",
+                serde_json::json!({"run": self.name, "step": state.step, "loss": loss, "dev_loss_best": state.best_loss, "seconds": state.seconds})
+            );
+        } else if self.bar.is_none() {
+            eprintln!(
+                "{} step {} loss {loss:.4} best dev loss {:.4} ({:.0} s)",
+                self.name,
+                state.step,
+                state.best_loss.unwrap_or(f64::NAN),
+                state.seconds
+            );
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use refract_model::BartConfig;
+
+    use super::*;
+
+    fn recipe(steps: usize, resume: bool) -> Recipe {
+        let model = BartConfig {
+            vocab_size: 24,
+            d_model: 16,
+            encoder_layers: 1,
+            decoder_layers: 1,
+            encoder_attention_heads: 2,
+            decoder_attention_heads: 2,
+            encoder_ffn_dim: 32,
+            decoder_ffn_dim: 32,
+            max_position_embeddings: 32,
+            ..BartConfig::default()
+        };
+        Recipe {
+            name: "test".into(),
+            model: Config::Bart(model),
+            steps,
+            batch: 8,
+            rate: 1e-2,
+            warm_up: 5,
+            smoothing: 0.1,
+            seed: 7,
+            check_every: 10,
+            time_max: None,
+            resume,
+            json: true,
+        }
+    }
+
+    /// Copy the two middle tokens, swapped.
+    fn examples() -> Vec<Example> {
+        (0..64u32)
+            .map(|i| {
+                let (a, b) = (4 + i % 9, 13 + i % 7);
+                Example { source: vec![0, a, b, 2], target: vec![b, a, 2] }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_resumed_run_ends_with_the_same_weights_and_learns() -> Result<()> {
+        let (examples, dir) = (examples(), tempfile::tempdir()?);
+        let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+        let first = train(&Recipe { steps: 10, ..recipe(10, false) }, &examples, &examples[..8], &whole)?;
+        let outcome = train(&recipe(40, false), &examples, &examples[..8], &whole)?;
+        assert!(outcome.dev_loss < first.dev_loss, "{outcome:?} after {first:?}");
+
+        // Stopped by hand after 20 of 40 steps: the schedule must be that of 40.
+        let mut run = Run::open(&recipe(40, false), &Places { last: parts.join("last"), best: parts.join("best") })?;
+        let mut dealer = Dealer::new(&examples, 8, 7);
+        for step in 0..20 {
+            run.step(&recipe(40, false), &dealer.batch_at(step), step)?;
+            run.state.step += 1;
+        }
+        run.check(&examples[..8], 8, &Places { last: parts.join("last"), best: parts.join("best") })?;
+        let resumed = train(&recipe(40, true), &examples, &examples[..8], &parts)?;
+        assert_eq!(resumed.steps, 40);
+        let bytes = |dir: &Path| std::fs::read(dir.join("last/model.safetensors"));
+        assert_eq!(bytes(&whole)?, bytes(&parts)?);
+        Ok(())
+    }
+}
