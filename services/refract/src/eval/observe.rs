@@ -1,0 +1,72 @@
+//! What is kept of one explanation.
+
+use std::sync::Arc;
+
+use refract_domain::{Item, Rung};
+
+use super::check::{Verdict, check};
+use super::lexicon::Lexicon;
+use super::scene::Scene;
+use super::wording::{Slip, slips};
+
+/// A text and what was found in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) slips: Vec<Slip>,
+}
+
+impl Told {
+    pub(crate) fn of(lexicon: &Lexicon, scene: &Scene, text: String) -> Self {
+        let own: Vec<&str> = scene
+            .subjects()
+            .iter()
+            .flat_map(|s| {
+                std::iter::once(s.title.as_str())
+                    .chain(s.item.attributes.values().flatten().map(String::as_str))
+            })
+            .filter(|own| text.contains(own))
+            .collect();
+        Self {
+            verdict: check(lexicon, scene, &text),
+            slips: slips(&text, &own),
+            text,
+        }
+    }
+}
+
+/// One user, one item.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    /// The how-manieth user of the run.
+    pub(crate) user: usize,
+    pub(crate) item: Arc<Item>,
+    /// What the user liked last, newest first, for people to read.
+    pub(crate) liked: Vec<String>,
+    /// The model's first text with its slots filled, nothing refused.
+    pub(crate) before: Told,
+    /// What a caller gets.
+    pub(crate) after: Told,
+    pub(crate) rung: Rung,
+    pub(crate) claims: usize,
+    pub(crate) claims_unfounded: usize,
+    /// Why the gate cut the first text.
+    pub(crate) refused: Vec<&'static str>,
+    pub(crate) facts: usize,
+    pub(crate) facts_unfounded: usize,
+    pub(crate) facts_refused: usize,
+    /// Measured for a user's first item only.
+    pub(crate) ablation: Option<Ablation>,
+}
+
+/// The same pair asked otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Ablation {
+    /// Without knowledge.
+    pub(crate) without: Told,
+    /// With the knowledge of another user's other item, and the rung that came of it.
+    pub(crate) foreign: Option<(Told, Rung)>,
+    /// The same item for another user's history.
+    pub(crate) other: Option<String>,
+}

@@ -1,0 +1,157 @@
+//! One request as the checkers see it: the item, the history, and what others' behaviour really says.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use refract_domain::{Affinity, History, Interaction, Item, ItemId, Signal};
+
+use super::lexicon::{Family, descriptor, forms};
+use super::words::{bare, tidy, words};
+
+/// A thing that a sentence can be about: 0 is the item, the others are the history.
+pub(crate) type Place = usize;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) item: Arc<Item>,
+    pub(crate) title: String,
+    /// Newest opinion; of the item itself `None`.
+    pub(crate) signal: Option<Signal>,
+}
+
+/// The request behind a text.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    subjects: Vec<Subject>,
+    by_title: HashMap<String, Vec<Place>>,
+    affinities: HashMap<ItemId, Affinity>,
+    /// Lift of each history item and the item, counted anew from the data.
+    lifts: HashMap<ItemId, f32>,
+    /// Every word of titles, values and descriptions that the request holds.
+    traceable: HashSet<String>,
+}
+
+impl Scene {
+    pub(crate) fn new(
+        item: &Arc<Item>,
+        history: &History,
+        affinities: &[Affinity],
+        lifts: HashMap<ItemId, f32>,
+    ) -> Self {
+        let mut newest: BTreeMap<usize, &Interaction> = BTreeMap::new();
+        let mut met: HashSet<&ItemId> = HashSet::new();
+        for (age, interaction) in history.interactions().iter().rev().enumerate() {
+            if interaction.item.id != item.id && met.insert(&interaction.item.id) {
+                newest.insert(age, interaction);
+            }
+        }
+        let mut subjects = vec![Subject {
+            item: item.clone(),
+            title: tidy(&item.title),
+            signal: None,
+        }];
+        subjects.extend(newest.values().map(|i| Subject {
+            item: i.item.clone(),
+            title: tidy(&i.item.title),
+            signal: Some(i.signal),
+        }));
+        let mut by_title: HashMap<String, Vec<Place>> = HashMap::new();
+        let mut traceable = HashSet::new();
+        for (place, subject) in subjects.iter().enumerate() {
+            by_title.entry(subject.title.clone()).or_default().push(place);
+            let values = subject.item.attributes.values().flatten().map(String::as_str);
+            for text in values.chain([subject.title.as_str(), subject.item.description.as_str()]) {
+                traceable.extend(words(text).iter().map(|w| bare(w.text)));
+            }
+        }
+        let affinities = affinities.iter().map(|a| (a.item.clone(), a.clone())).collect();
+        Self {
+            subjects,
+            by_title,
+            affinities,
+            lifts,
+            traceable,
+        }
+    }
+
+    pub(crate) fn subjects(&self) -> &[Subject] {
+        &self.subjects
+    }
+
+    pub(crate) fn subject(&self, place: Place) -> &Subject {
+        &self.subjects[place]
+    }
+
+    pub(crate) fn item(&self) -> &Arc<Item> {
+        &self.subjects[0].item
+    }
+
+    /// The item first, then the newest of the history: a remake shares its title with the original.
+    pub(crate) fn titled(&self, title: &str) -> &[Place] {
+        self.by_title.get(title).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(crate) fn place_of(&self, id: &ItemId) -> Option<Place> {
+        self.subjects.iter().position(|s| s.item.id == *id)
+    }
+
+    pub(crate) fn is_traceable(&self, word: &str) -> bool {
+        self.traceable.contains(&bare(word))
+    }
+
+    /// Whether a subject has a value, in a family if one is given. Years hold for their decade, descriptions in any case.
+    pub(crate) fn holds(&self, place: Place, value: &str, family: Option<Family>) -> bool {
+        let exact = tidy(value);
+        // Names keep their case; what describes is spoken of in lower case.
+        let spoken = if value.contains(char::is_uppercase) {
+            Vec::new()
+        } else {
+            forms(value)
+        };
+        let decade = value
+            .strip_suffix('s')
+            .filter(|d| d.len() == 4 && d.ends_with('0') && d.bytes().all(|b| b.is_ascii_digit()));
+        self.subjects[place].item.attributes.iter().any(|(name, values)| {
+            let of = Family::of(name);
+            let fits =
+                family.is_none_or(|family| family == of) && !matches!(of, Family::Prose | Family::Hidden);
+            fits && values.iter().any(|held| {
+                let in_decade = decade
+                    .is_some_and(|d| of == Family::Year && held.len() == 4 && held.starts_with(&d[..3]));
+                in_decade || tidy(held) == exact || spoken.contains(&descriptor(held))
+            })
+        })
+    }
+
+    /// Whether anyone in the request has the value.
+    pub(crate) fn anyone_holds(&self, value: &str) -> bool {
+        (0..self.subjects.len()).any(|place| self.holds(place, value, None))
+    }
+
+    /// Whether the item and a history item share a value of a family (of any but the year, if none is given).
+    pub(crate) fn shares(&self, place: Place, family: Option<Family>) -> bool {
+        self.item().attributes.iter().any(|(name, values)| {
+            let of = Family::of(name);
+            let fits = match family {
+                Some(family) => of == family,
+                None => !matches!(of, Family::Prose | Family::Hidden | Family::Year),
+            };
+            fits && values.iter().any(|value| {
+                self.holds(place, value, Some(of))
+                    || (of == Family::Year
+                        && value.len() == 4
+                        && self.holds(place, &format!("{}0s", &value[..3]), Some(of)))
+            })
+        })
+    }
+
+    /// Whether people who like the history item like the item more often than chance: said by the ranker, and so in the data.
+    pub(crate) fn is_co_liked(&self, place: Place) -> bool {
+        let id = &self.subjects[place].item.id;
+        let told = self
+            .affinities
+            .get(id)
+            .is_some_and(|a| a.lift.is_finite() && a.lift > 1.0 && a.support > 0);
+        told && self.lifts.get(id).is_some_and(|lift| *lift > 1.0)
+    }
+}
