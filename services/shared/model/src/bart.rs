@@ -83,10 +83,18 @@ impl Bart {
         };
         let encoder = vb.pp("model.encoder");
         Ok(Self {
-            embed_scale: if config.scale_embedding { (config.d_model as f64).sqrt() } else { 1.0 },
+            embed_scale: if config.scale_embedding {
+                (config.d_model as f64).sqrt()
+            } else {
+                1.0
+            },
             encoder: Stack::new(config, false, &encoder)?,
             decoder: Stack::new(config, true, &vb.pp("model.decoder"))?,
-            pairs: if config.pair_tables.is_some() { Some(GatedPair::new(config, &encoder)?) } else { None },
+            pairs: if config.pair_tables.is_some() {
+                Some(GatedPair::new(config, &encoder)?)
+            } else {
+                None
+            },
             spec,
             defaults,
             shared,
@@ -106,7 +114,17 @@ impl Bart {
         let mask = padding_mask(input.lengths, s, x.device())?;
         for block in &self.encoder.blocks {
             let (k, v) = block.own.keys_values(&x, mode)?;
-            x = block.own(&x, &Memory { k, v, bias: None, mask: mask.clone(), sharing: None }, mode)?;
+            x = block.own(
+                &x,
+                &Memory {
+                    k,
+                    v,
+                    bias: None,
+                    mask: mask.clone(),
+                    sharing: None,
+                },
+                mode,
+            )?;
             x = block.feed_forward(&x, mode)?;
         }
         Ok(x)
@@ -136,11 +154,23 @@ impl Bart {
 
     /// `[rows, t, width]`
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = self.decoder.enter(&self.embed(&input.tokens)?, input.ages, mode)?;
+        let mut x = self
+            .decoder
+            .enter(&self.embed(&input.tokens)?, input.ages, mode)?;
         let mask = causal_mask(input.ages, x.dim(1)?, input.columns, x.device())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
             let (k, v) = (input.own)(layer, block.own.keys_values(&x, mode)?)?;
-            x = block.own(&x, &Memory { k, v, bias: None, mask: mask.clone(), sharing: None }, mode)?;
+            x = block.own(
+                &x,
+                &Memory {
+                    k,
+                    v,
+                    bias: None,
+                    mask: mask.clone(),
+                    sharing: None,
+                },
+                mode,
+            )?;
             if let Some((cross, norm)) = &block.cross {
                 let y = cross.forward(&x, &(input.cross)(layer)?, mode)?;
                 x = norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)?;
@@ -152,7 +182,10 @@ impl Bart {
 
     /// f32 logits `[.., vocab]` of the decoder's words `[.., width]`.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.head.forward(hidden, Mode::Serve)?.to_dtype(DType::F32)?.broadcast_add(&self.final_logits_bias)
+        self.head
+            .forward(hidden, Mode::Serve)?
+            .to_dtype(DType::F32)?
+            .broadcast_add(&self.final_logits_bias)
     }
 
     /// The bias that is added to the logits, `[1, vocab]`.
@@ -163,16 +196,26 @@ impl Bart {
     /// `[b, t]` to `[b, t, width]`
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         let x = embed(&self.shared, ids)?;
-        if self.embed_scale == 1.0 { Ok(x) } else { x * self.embed_scale }
+        if self.embed_scale == 1.0 {
+            Ok(x)
+        } else {
+            x * self.embed_scale
+        }
     }
 }
 
 impl Stack {
     fn new(config: &BartConfig, decoder: bool, vb: &VarBuilder) -> Result<Self> {
-        let layers = if decoder { config.decoder_layers } else { config.encoder_layers };
+        let layers = if decoder {
+            config.decoder_layers
+        } else {
+            config.encoder_layers
+        };
         Ok(Self {
-            positions: vb
-                .get((config.max_position_embeddings + POSITION_OFFSET, config.d_model), "embed_positions.weight")?,
+            positions: vb.get(
+                (config.max_position_embeddings + POSITION_OFFSET, config.d_model),
+                "embed_positions.weight",
+            )?,
             norm: LayerNorm::new(config.d_model, &vb.pp("layernorm_embedding"))?,
             blocks: (0..layers)
                 .map(|i| Block::new(config, decoder, &vb.pp("layers").pp(i)))
@@ -187,8 +230,10 @@ impl Stack {
         let ages = if same { &ages[..ages.len().min(1)] } else { ages };
         // A short row that is padded beside a long one may pass the end of the table; its numbers there are not used.
         let last = self.positions.dim(0)? - 1;
-        let rows: Vec<u32> =
-            ages.iter().flat_map(|age| (0..t).map(move |i| (age + i + POSITION_OFFSET).min(last) as u32)).collect();
+        let rows: Vec<u32> = ages
+            .iter()
+            .flat_map(|age| (0..t).map(move |i| (age + i + POSITION_OFFSET).min(last) as u32))
+            .collect();
         let rows = Tensor::from_vec(rows, (ages.len(), t), x.device())?;
         let x = x.broadcast_add(&embed(&self.positions, &rows)?)?; // [b, t, width]
         mode.drop(self.norm.forward(&x, mode)?, Site::Hidden)
@@ -249,16 +294,29 @@ impl GatedPair {
         Ok(Self {
             users: vb.get((sizes.users, sizes.user_width), "user_whole_embeddings.weight")?,
             items: vb.get((sizes.items, sizes.item_width), "item_whole_embeddings.weight")?,
-            project: Linear::new(sizes.user_width + sizes.item_width, config.d_model, true, &vb.pp("user_item_proj.0"))?,
+            project: Linear::new(
+                sizes.user_width + sizes.item_width,
+                config.d_model,
+                true,
+                &vb.pp("user_item_proj.0"),
+            )?,
             gate: vb.get((), "user_item_gate")?,
         })
     }
 
     /// Rows `[b]` of each table to `[b, 1, width]`.
     fn forward(&self, users: &Tensor, items: &Tensor) -> Result<Tensor> {
-        let both = Tensor::cat(&[self.users.index_select(users, 0)?, self.items.index_select(items, 0)?], 1)?; // [b, n + m]
+        let both = Tensor::cat(
+            &[
+                self.users.index_select(users, 0)?,
+                self.items.index_select(items, 0)?,
+            ],
+            1,
+        )?; // [b, n + m]
         let squashed = self.project.forward(&both, Mode::Serve)?.tanh()?; // [b, width]
-        squashed.broadcast_mul(&candle_nn::ops::sigmoid(&self.gate)?)?.unsqueeze(1)
+        squashed
+            .broadcast_mul(&candle_nn::ops::sigmoid(&self.gate)?)?
+            .unsqueeze(1)
     }
 }
 
@@ -267,14 +325,31 @@ pub(crate) fn manifest(config: &BartConfig, own_head: bool) -> Vec<Entry> {
     let width = config.d_model;
     let normal = Start::Normal { std: config.init_std };
     let (zero, one) = (Start::Constant(0.0), Start::Constant(1.0));
-    let table = Start::Embedding { std: config.init_std, zero: config.pad_token_id };
-    let mut entries = vec![Entry::new("model.shared.weight", &[config.vocab_size, width], table)];
+    let table = Start::Embedding {
+        std: config.init_std,
+        zero: config.pad_token_id,
+    };
+    let mut entries = vec![Entry::new(
+        "model.shared.weight",
+        &[config.vocab_size, width],
+        table,
+    )];
     if own_head {
         entries.push(Entry::new("lm_head.weight", &[config.vocab_size, width], normal));
     }
     let stacks = [
-        ("model.encoder", config.encoder_layers, config.encoder_ffn_dim, &["self_attn"][..]),
-        ("model.decoder", config.decoder_layers, config.decoder_ffn_dim, &["self_attn", "encoder_attn"]),
+        (
+            "model.encoder",
+            config.encoder_layers,
+            config.encoder_ffn_dim,
+            &["self_attn"][..],
+        ),
+        (
+            "model.decoder",
+            config.decoder_layers,
+            config.decoder_ffn_dim,
+            &["self_attn", "encoder_attn"],
+        ),
     ];
     for (stack, layers, ffn, attentions) in stacks {
         let mut linear = |name: String, outputs: usize, inputs: usize| {
@@ -302,7 +377,11 @@ pub(crate) fn manifest(config: &BartConfig, own_head: bool) -> Vec<Entry> {
             norm(format!("{stack}.layers.{i}.final_layer_norm"));
         }
         let positions = [config.max_position_embeddings + POSITION_OFFSET, width];
-        entries.push(Entry::new(format!("{stack}.embed_positions.weight"), &positions, normal));
+        entries.push(Entry::new(
+            format!("{stack}.embed_positions.weight"),
+            &positions,
+            normal,
+        ));
     }
     if let Some(sizes) = &config.pair_tables {
         let inputs = sizes.user_width + sizes.item_width;
@@ -329,7 +408,11 @@ pub(crate) fn canonical(name: &str) -> String {
     while let Some(rest) = bare.strip_prefix("model.") {
         bare = rest;
     }
-    if bare == FINAL_LOGITS_BIAS || bare == "lm_head.weight" { bare.to_owned() } else { format!("model.{bare}") }
+    if bare == FINAL_LOGITS_BIAS || bare == "lm_head.weight" {
+        bare.to_owned()
+    } else {
+        format!("model.{bare}")
+    }
 }
 
 /// The bias of the head, as stored.

@@ -29,11 +29,19 @@ pub(crate) fn read(dir: &Path, config: Config, dtype: DType, device: &Device) ->
     let (description, checkpoint) = open(dir, config)?;
     let is_t5 = matches!(description.config, Config::T5(_));
     let mut tensors = checkpoint.load(device, |name| {
-        let wide = if is_t5 { t5::stays_f32(name) } else { name == bart::FINAL_LOGITS_BIAS };
+        let wide = if is_t5 {
+            t5::stays_f32(name)
+        } else {
+            name == bart::FINAL_LOGITS_BIAS
+        };
         if wide { DType::F32 } else { dtype }
     })?;
     let final_logits_bias = tensors.remove(bart::FINAL_LOGITS_BIAS);
-    Ok(Loaded { description, tensors, final_logits_bias })
+    Ok(Loaded {
+        description,
+        tensors,
+        final_logits_bias,
+    })
 }
 
 /// Describes what is in `dir` and checks that it is whole; reads headers, and of the data only aliases.
@@ -54,8 +62,16 @@ pub(crate) fn open(dir: &Path, mut config: Config) -> Result<(Description, Check
             if let Some(sizes) = pair_sizes(&checkpoint) {
                 c.pair_tables = Some(sizes);
             }
-            let aliases = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"];
-            resolve_tied(&mut checkpoint, "model.shared.weight", &aliases, c.tie_word_embeddings)?
+            let aliases = [
+                "model.encoder.embed_tokens.weight",
+                "model.decoder.embed_tokens.weight",
+            ];
+            resolve_tied(
+                &mut checkpoint,
+                "model.shared.weight",
+                &aliases,
+                c.tie_word_embeddings,
+            )?
         }
     };
     let description = Description::new(config, own_head, tokens, defaults);
@@ -72,10 +88,18 @@ pub(crate) fn open(dir: &Path, mut config: Config) -> Result<(Description, Check
 ///
 /// A head that is stored with other numbers than the embeddings is its own, whatever the configuration says: newer
 /// versions of the reference write `tie_word_embeddings: true` for every T5.
-fn resolve_tied(checkpoint: &mut Checkpoint, shared: &str, aliases: &[&str], tied: bool) -> Result<bool, Error> {
+fn resolve_tied(
+    checkpoint: &mut Checkpoint,
+    shared: &str,
+    aliases: &[&str],
+    tied: bool,
+) -> Result<bool, Error> {
     const HEAD: &str = "lm_head.weight";
     if !checkpoint.has(shared) {
-        let stored = aliases.iter().chain(tied.then_some(&HEAD)).find(|alias| checkpoint.has(alias));
+        let stored = aliases
+            .iter()
+            .chain(tied.then_some(&HEAD))
+            .find(|alias| checkpoint.has(alias));
         if let Some(alias) = stored {
             checkpoint.rename(alias, shared);
         }
@@ -98,7 +122,12 @@ fn pair_sizes(checkpoint: &Checkpoint) -> Option<PairSizes> {
     let (users, items) = (checkpoint.shape(bart::USERS), checkpoint.shape(bart::ITEMS));
     match (users, items) {
         (None, None) => None,
-        (Some(&[users, user_width]), Some(&[items, item_width])) => Some(PairSizes { users, items, user_width, item_width }),
+        (Some(&[users, user_width]), Some(&[items, item_width])) => Some(PairSizes {
+            users,
+            items,
+            user_width,
+            item_width,
+        }),
         // Half a pair: the manifest will name what is missing or of the wrong shape.
         _ => Some(PairSizes::default()),
     }

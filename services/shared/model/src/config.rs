@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json` as Hugging Face writes them, with its defaults for what is left out.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -206,7 +206,11 @@ impl Config {
     pub fn read(dir: &Path) -> Result<Self, Error> {
         let file = dir.join("config.json");
         let mut value = read_json(&file)?;
-        let model_type = value.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let model_type = value
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if model_type == "mt5"
             && let Some(map) = value.as_object_mut()
         {
@@ -218,7 +222,11 @@ impl Config {
             "bart" => Self::Bart(parse(&file, value)?),
             _ => return Err(Error::Architecture { file, model_type }),
         };
-        config.check().map_err(|(field, reason)| Error::Config { file, field: field.to_owned(), reason })?;
+        config.check().map_err(|(field, reason)| Error::Config {
+            file,
+            field: field.to_owned(),
+            reason,
+        })?;
         Ok(config)
     }
 
@@ -255,14 +263,21 @@ impl Config {
                 let buckets = c.relative_attention_num_buckets;
                 // A quarter of the buckets are exact distances of one direction; there must be one.
                 if buckets < 4 || buckets % 2 != 0 {
-                    return Err(("relative_attention_num_buckets", format!("{buckets} is not an even number from 4 on")));
+                    return Err((
+                        "relative_attention_num_buckets",
+                        format!("{buckets} is not an even number from 4 on"),
+                    ));
                 }
                 if c.relative_attention_max_distance <= buckets / 2 {
-                    return Err(("relative_attention_max_distance", format!("must exceed {}", buckets / 2)));
+                    return Err((
+                        "relative_attention_max_distance",
+                        format!("must exceed {}", buckets / 2),
+                    ));
                 }
             }
             Self::Bart(c) => {
-                Activation::parse(&c.activation_function).map_err(|reason| ("activation_function", reason))?;
+                Activation::parse(&c.activation_function)
+                    .map_err(|reason| ("activation_function", reason))?;
                 for (field, heads) in [
                     ("encoder_attention_heads", c.encoder_attention_heads),
                     ("decoder_attention_heads", c.decoder_attention_heads),
@@ -314,7 +329,10 @@ impl Config {
             if let Self::T5(c) = self {
                 map.insert("scale_decoder_outputs".to_owned(), c.scales_head().into());
                 map.insert("num_decoder_layers".to_owned(), c.decoder_layers().into());
-                map.insert("decoder_start_token_id".to_owned(), self.own_tokens().decoder_start.into());
+                map.insert(
+                    "decoder_start_token_id".to_owned(),
+                    self.own_tokens().decoder_start.into(),
+                );
             }
         }
         value.expect("plain numbers and strings always serialise")
@@ -383,30 +401,47 @@ struct Generation {
 pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, GenerationDefaults), Error> {
     let own = config.own_tokens();
     let generation_file = dir.join("generation_config.json");
-    let (file, separate) =
-        if generation_file.exists() { (generation_file, true) } else { (dir.join("config.json"), false) };
+    let (file, separate) = if generation_file.exists() {
+        (generation_file, true)
+    } else {
+        (dir.join("config.json"), false)
+    };
     let given: Generation = parse(&file, read_json(&file)?)?;
     let tokens = Tokens {
         decoder_start: given.decoder_start_token_id.unwrap_or(own.decoder_start),
         eos: given.eos_token_id.as_ref().map_or(own.eos, Ids::to_vec),
         pad: given.pad_token_id.unwrap_or(own.pad),
         bos: given.bos_token_id.or(own.bos),
-        forced_bos: if separate { given.forced_bos_token_id } else { own.forced_bos },
+        forced_bos: if separate {
+            given.forced_bos_token_id
+        } else {
+            own.forced_bos
+        },
         forced_eos: if separate {
-            given.forced_eos_token_id.as_ref().and_then(|ids| ids.to_vec().first().copied())
+            given
+                .forced_eos_token_id
+                .as_ref()
+                .and_then(|ids| ids.to_vec().first().copied())
         } else {
             own.forced_eos
         },
     };
-    let named = [("decoder_start_token_id", tokens.decoder_start), ("pad_token_id", tokens.pad)]
-        .into_iter()
-        .chain(tokens.eos.iter().map(|id| ("eos_token_id", *id)))
-        .chain(tokens.forced_bos.map(|id| ("forced_bos_token_id", id)))
-        .chain(tokens.forced_eos.map(|id| ("forced_eos_token_id", id)));
+    let named = [
+        ("decoder_start_token_id", tokens.decoder_start),
+        ("pad_token_id", tokens.pad),
+    ]
+    .into_iter()
+    .chain(tokens.eos.iter().map(|id| ("eos_token_id", *id)))
+    .chain(tokens.forced_bos.map(|id| ("forced_bos_token_id", id)))
+    .chain(tokens.forced_eos.map(|id| ("forced_eos_token_id", id)));
     for (field, id) in named {
         if id as usize >= config.vocab() {
             let reason = format!("{id} is not below vocab_size {}", config.vocab());
-            return Err(Error::Config { file, field: field.to_owned(), reason });
+            return Err(Error::Config {
+                file,
+                field: field.to_owned(),
+                reason,
+            });
         }
     }
     let early_stopping = match &given.early_stopping {
@@ -416,7 +451,11 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
         Some(Value::String(s)) if s == "never" => Some(EarlyStopping::Never),
         Some(other) => {
             let reason = format!("{other} is neither true, false nor \"never\"");
-            return Err(Error::Config { file, field: "early_stopping".to_owned(), reason });
+            return Err(Error::Config {
+                file,
+                field: "early_stopping".to_owned(),
+                reason,
+            });
         }
     };
     let defaults = GenerationDefaults {
@@ -447,11 +486,14 @@ pub(crate) fn generation_json(tokens: &Tokens, defaults: &GenerationDefaults) ->
         }
     };
     put("decoder_start_token_id", Some(tokens.decoder_start.into()));
-    put("eos_token_id", match tokens.eos.as_slice() {
-        [] => None,
-        [one] => Some((*one).into()),
-        many => Some(many.into()),
-    });
+    put(
+        "eos_token_id",
+        match tokens.eos.as_slice() {
+            [] => None,
+            [one] => Some((*one).into()),
+            many => Some(many.into()),
+        },
+    );
     put("pad_token_id", Some(tokens.pad.into()));
     put("bos_token_id", tokens.bos.map(Into::into));
     put("forced_bos_token_id", tokens.forced_bos.map(Into::into));
@@ -461,15 +503,24 @@ pub(crate) fn generation_json(tokens: &Tokens, defaults: &GenerationDefaults) ->
     put("min_length", defaults.min_length.map(Into::into));
     put("min_new_tokens", defaults.min_new_tokens.map(Into::into));
     put("num_beams", defaults.num_beams.map(Into::into));
-    put("num_return_sequences", defaults.num_return_sequences.map(Into::into));
+    put(
+        "num_return_sequences",
+        defaults.num_return_sequences.map(Into::into),
+    );
     put("length_penalty", defaults.length_penalty.map(Into::into));
     put("repetition_penalty", defaults.repetition_penalty.map(Into::into));
-    put("no_repeat_ngram_size", defaults.no_repeat_ngram_size.map(Into::into));
-    put("early_stopping", defaults.early_stopping.map(|stop| match stop {
-        EarlyStopping::Yes => true.into(),
-        EarlyStopping::No => false.into(),
-        EarlyStopping::Never => "never".into(),
-    }));
+    put(
+        "no_repeat_ngram_size",
+        defaults.no_repeat_ngram_size.map(Into::into),
+    );
+    put(
+        "early_stopping",
+        defaults.early_stopping.map(|stop| match stop {
+            EarlyStopping::Yes => true.into(),
+            EarlyStopping::No => false.into(),
+            EarlyStopping::Never => "never".into(),
+        }),
+    );
     put("do_sample", defaults.do_sample.map(Into::into));
     put("temperature", defaults.temperature.map(Into::into));
     put("top_k", defaults.top_k.map(Into::into));
@@ -478,14 +529,23 @@ pub(crate) fn generation_json(tokens: &Tokens, defaults: &GenerationDefaults) ->
 }
 
 fn read_json(file: &Path) -> Result<Value, Error> {
-    let text = fs::read_to_string(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::Config { file: file.to_owned(), field: format!("line {}", e.line()), reason: e.to_string() })
+    let text = fs::read_to_string(file).map_err(|source| Error::Read {
+        file: file.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|e| Error::Config {
+        file: file.to_owned(),
+        field: format!("line {}", e.line()),
+        reason: e.to_string(),
+    })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(file: &PathBuf, value: Value) -> Result<T, Error> {
-    // Null means "the default" for numbers and "none" for ids; only the former would trip serde.
-    serde_path(value).map_err(|(field, reason)| Error::Config { file: file.clone(), field, reason })
+fn parse<T: serde::de::DeserializeOwned>(file: &Path, value: Value) -> Result<T, Error> {
+    serde_path(value).map_err(|(field, reason)| Error::Config {
+        file: file.to_owned(),
+        field,
+        reason,
+    })
 }
 
 /// Deserialises, and on failure finds the first field that fails on its own, so that the error can name it.
@@ -498,7 +558,9 @@ fn serde_path<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, (String
         Err(whole) => {
             let culprit = map.iter().find_map(|(key, one)| {
                 let alone = Value::Object([(key.clone(), one.clone())].into_iter().collect());
-                serde_json::from_value::<T>(alone).err().map(|e| (key.clone(), e.to_string()))
+                serde_json::from_value::<T>(alone)
+                    .err()
+                    .map(|e| (key.clone(), e.to_string()))
             });
             Err(culprit.unwrap_or_else(|| ("(root)".to_owned(), whole.to_string())))
         }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail,
+};
 use rayon::prelude::*;
 
 use crate::layers::Activation;
@@ -23,7 +25,9 @@ pub(crate) fn fit(x: &Tensor) -> bool {
 
 /// Softmax over the last dimension of `scores` `[b, h, t, s]` + `bias` + `mask`, each broadcast from 1s but for `s`.
 pub(crate) fn softmax(scores: &Tensor, bias: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    scores.contiguous()?.apply_op3(&bias.contiguous()?, &mask.contiguous()?, Softmax)
+    scores
+        .contiguous()?
+        .apply_op3(&bias.contiguous()?, &mask.contiguous()?, Softmax)
 }
 
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
@@ -50,7 +54,9 @@ pub(crate) fn scale_each(x: &Tensor, factors: Vec<f32>) -> Result<Tensor> {
 
 /// Mean cross-entropy of `[n, vocab]` with `n` targets, a scalar.
 pub(crate) fn cross_entropy(logits: &Tensor, targets: Vec<u32>, smoothing: f32) -> Result<Tensor> {
-    logits.contiguous()?.apply_op1(CrossEntropy { targets, smoothing })
+    logits
+        .contiguous()?
+        .apply_op1(CrossEntropy { targets, smoothing })
 }
 
 struct Softmax;
@@ -78,12 +84,22 @@ struct Rows {
 
 impl Rows {
     fn new(of: &[usize], scores: &[usize]) -> Result<Self> {
-        let ([b, h, t, s], [fb, fh, ft, fs]) = (of, scores) else { bail!("softmax takes four dimensions") };
-        if s != fs || [(b, fb), (h, fh), (t, ft)].iter().any(|(n, full)| **n != 1 && n != full) {
+        let ([b, h, t, s], [fb, fh, ft, fs]) = (of, scores) else {
+            bail!("softmax takes four dimensions")
+        };
+        if s != fs
+            || [(b, fb), (h, fh), (t, ft)]
+                .iter()
+                .any(|(n, full)| **n != 1 && n != full)
+        {
             bail!("a bias of {of:?} does not fit scores of {scores:?}");
         }
         let step = |n: usize, width: usize| if n == 1 { 0 } else { width };
-        Ok(Self { h: *fh, t: *ft, by: [step(*b, h * t), step(*h, *t), step(*t, 1)] })
+        Ok(Self {
+            h: *fh,
+            t: *ft,
+            by: [step(*b, h * t), step(*h, *t), step(*t, 1)],
+        })
     }
 
     fn of(self, r: usize) -> usize {
@@ -106,7 +122,10 @@ impl CustomOp3 for Softmax {
         mask_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let dims = scores_layout.dims();
-        let (bias_rows, mask_rows) = (Rows::new(bias_layout.dims(), dims)?, Rows::new(mask_layout.dims(), dims)?);
+        let (bias_rows, mask_rows) = (
+            Rows::new(bias_layout.dims(), dims)?,
+            Rows::new(mask_layout.dims(), dims)?,
+        );
         let s = dims[3];
         let mut y = numbers(scores, scores_layout)?.to_vec();
         let (bias, mask) = (numbers(bias, bias_layout)?, numbers(mask, mask_layout)?);
@@ -144,16 +163,17 @@ impl CustomOp3 for Softmax {
         let mut gradient = vec![0_f32; scores.elem_count()];
         with(y, |y| {
             with(g, |g| {
-                gradient.par_chunks_mut(s * ROWS).zip(y.par_chunks(s * ROWS).zip(g.par_chunks(s * ROWS))).for_each(
-                    |(out, (y, g))| {
+                gradient
+                    .par_chunks_mut(s * ROWS)
+                    .zip(y.par_chunks(s * ROWS).zip(g.par_chunks(s * ROWS)))
+                    .for_each(|(out, (y, g))| {
                         for (out, (y, g)) in out.chunks_mut(s).zip(y.chunks(s).zip(g.chunks(s))) {
                             let dot: f32 = y.iter().zip(g).map(|(y, g)| y * g).sum();
                             for (out, (y, g)) in out.iter_mut().zip(y.iter().zip(g)) {
                                 *out = y * (g - dot);
                             }
                         }
-                    },
-                );
+                    });
             })
         })??;
         let mut of_bias = vec![0_f32; bias.elem_count()];
@@ -162,7 +182,11 @@ impl CustomOp3 for Softmax {
             out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
         }
         let gradient = Tensor::from_vec(gradient, scores.shape(), scores.device())?;
-        Ok((Some(gradient), Some(Tensor::from_vec(of_bias, bias.shape(), bias.device())?), None))
+        Ok((
+            Some(gradient),
+            Some(Tensor::from_vec(of_bias, bias.shape(), bias.device())?),
+            None,
+        ))
     }
 }
 
@@ -264,7 +288,13 @@ impl CustomOp2 for RmsNorm {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let n = weight.elem_count();
         let mut dx = vec![0_f32; x.elem_count()];
         let sums = norm_backward(x, weight, g, &mut dx, |x, w, g, dx, dw, _| {
@@ -344,7 +374,13 @@ impl CustomOp2 for AddBias {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    fn bwd(&self, _: &Tensor, bias: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        _: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let n = bias.elem_count();
         let sums = with(g, |g| {
             let blocks: Vec<Vec<f32>> = g
@@ -370,16 +406,21 @@ impl CustomOp1 for Activate {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = numbers(x, layout)?.to_vec();
-        y.par_chunks_mut(NUMBERS).for_each(|block| block.iter_mut().for_each(|x| *x = self.0.value_and_slope(*x).0));
+        y.par_chunks_mut(NUMBERS)
+            .for_each(|block| block.iter_mut().for_each(|x| *x = self.0.value_and_slope(*x).0));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
         let mut dx = with(g, <[f32]>::to_vec)?;
         with(x, |x| {
-            dx.par_chunks_mut(NUMBERS).zip(x.par_chunks(NUMBERS)).for_each(|(dx, x)| {
-                dx.iter_mut().zip(x).for_each(|(dx, x)| *dx *= self.0.value_and_slope(*x).1);
-            });
+            dx.par_chunks_mut(NUMBERS)
+                .zip(x.par_chunks(NUMBERS))
+                .for_each(|(dx, x)| {
+                    dx.iter_mut()
+                        .zip(x)
+                        .for_each(|(dx, x)| *dx *= self.0.value_and_slope(*x).1);
+                });
         })?;
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
@@ -391,7 +432,11 @@ impl CustomOp1 for ScaleEach {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = numbers(x, layout)?.iter().zip(self.0.iter()).map(|(x, f)| x * f).collect();
+        let y = numbers(x, layout)?
+            .iter()
+            .zip(self.0.iter())
+            .map(|(x, f)| x * f)
+            .collect();
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -422,7 +467,11 @@ impl CustomOp1 for CrossEntropy {
             .map(|(row, target)| {
                 let (max, log_sum) = Self::normaliser(row);
                 let right = max + log_sum - row[*target as usize];
-                let even = if self.smoothing == 0.0 { 0.0 } else { max + log_sum - row.iter().sum::<f32>() / vocab as f32 };
+                let even = if self.smoothing == 0.0 {
+                    0.0
+                } else {
+                    max + log_sum - row.iter().sum::<f32>() / vocab as f32
+                };
                 f64::from((1.0 - self.smoothing) * right + self.smoothing * even)
             })
             .collect();
@@ -435,11 +484,15 @@ impl CustomOp1 for CrossEntropy {
         let share = g.to_scalar::<f32>()? / self.targets.len() as f32;
         let even = self.smoothing / vocab as f32;
         let mut gradient = with(logits, <[f32]>::to_vec)?;
-        gradient.par_chunks_mut(vocab).zip(&self.targets).for_each(|(row, target)| {
-            let (max, log_sum) = Self::normaliser(row);
-            row.iter_mut().for_each(|x| *x = share * ((*x - max - log_sum).exp() - even));
-            row[*target as usize] -= share * (1.0 - self.smoothing);
-        });
+        gradient
+            .par_chunks_mut(vocab)
+            .zip(&self.targets)
+            .for_each(|(row, target)| {
+                let (max, log_sum) = Self::normaliser(row);
+                row.iter_mut()
+                    .for_each(|x| *x = share * ((*x - max - log_sum).exp() - even));
+                row[*target as usize] -= share * (1.0 - self.smoothing);
+            });
         Tensor::from_vec(gradient, logits.shape(), logits.device()).map(Some)
     }
 }
@@ -454,7 +507,9 @@ fn joined(blocks: &[Vec<f32>], n: usize) -> Vec<f32> {
 }
 
 fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((from, to)) = layout.contiguous_offsets() else { bail!("not contiguous") };
+    let Some((from, to)) = layout.contiguous_offsets() else {
+        bail!("not contiguous")
+    };
     Ok(&storage.as_slice::<f32>()?[from..to])
 }
 

@@ -38,7 +38,12 @@ pub(crate) enum Site {
 impl Dropout {
     /// The shares of numbers zeroed after sublayers, in attention weights and inside feed-forward layers.
     pub fn new(hidden: f32, attention: f32, activation: f32, seed: u64) -> Self {
-        Self { hidden, attention, activation, random: RefCell::new(ChaCha8Rng::seed_from_u64(seed)) }
+        Self {
+            hidden,
+            attention,
+            activation,
+            random: RefCell::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
     }
 
     fn apply(&self, x: &Tensor, site: Site) -> Result<Tensor> {
@@ -53,7 +58,9 @@ impl Dropout {
         let kept = 1.0 / (1.0 - share);
         let below = (f64::from(share) * f64::from(u32::MAX)) as u32;
         let mut random = self.random.borrow_mut();
-        let mask: Vec<f32> = (0..x.elem_count()).map(|_| if random.next_u32() < below { 0.0 } else { kept }).collect();
+        let mask: Vec<f32> = (0..x.elem_count())
+            .map(|_| if random.next_u32() < below { 0.0 } else { kept })
+            .collect();
         if kernels::fit(x) {
             return kernels::scale_each(x, mask);
         }
@@ -103,7 +110,11 @@ pub(crate) struct Linear {
 impl Linear {
     pub(crate) fn new(inputs: usize, outputs: usize, bias: bool, vb: &VarBuilder) -> Result<Self> {
         let weight = vb.get((outputs, inputs), "weight")?;
-        let bias = if bias { Some(vb.get(outputs, "bias")?) } else { None };
+        let bias = if bias {
+            Some(vb.get(outputs, "bias")?)
+        } else {
+            None
+        };
         Ok(Self { weight, bias })
     }
 
@@ -141,7 +152,11 @@ pub(crate) struct RmsNorm {
 
 impl RmsNorm {
     pub(crate) fn new(width: usize, eps: f64, output: DType, vb: &VarBuilder) -> Result<Self> {
-        Ok(Self { weight: vb.clone().to_dtype(DType::F32).get(width, "weight")?, eps, output })
+        Ok(Self {
+            weight: vb.clone().to_dtype(DType::F32).get(width, "weight")?,
+            eps,
+            output,
+        })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
@@ -150,7 +165,8 @@ impl RmsNorm {
             Mode::Train(_) if kernels::fit(x) => kernels::rms_norm(x, &self.weight, self.eps as f32)?,
             Mode::Train(_) => {
                 let variance = x.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
-                x.broadcast_div(&(variance + self.eps)?.sqrt()?)?.broadcast_mul(&self.weight)?
+                x.broadcast_div(&(variance + self.eps)?.sqrt()?)?
+                    .broadcast_mul(&self.weight)?
             }
         };
         y.to_dtype(self.output)
@@ -169,12 +185,17 @@ impl LayerNorm {
     const EPS: f64 = 1e-5;
 
     pub(crate) fn new(width: usize, vb: &VarBuilder) -> Result<Self> {
-        Ok(Self { weight: vb.get(width, "weight")?, bias: vb.get(width, "bias")? })
+        Ok(Self {
+            weight: vb.get(width, "weight")?,
+            bias: vb.get(width, "bias")?,
+        })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match mode {
-            Mode::Serve => candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, Self::EPS as f32),
+            Mode::Serve => {
+                candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, Self::EPS as f32)
+            }
             Mode::Train(_) if kernels::fit(x) => {
                 kernels::layer_norm(x, &self.weight, &self.bias, Self::EPS as f32)
             }
@@ -250,7 +271,10 @@ impl Activation {
                 const ROOT: f32 = 0.797_884_6;
                 let cube = 0.044_715 * x * x;
                 let t = (ROOT * x * (1.0 + cube)).tanh();
-                (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * cube))
+                (
+                    0.5 * x * (1.0 + t),
+                    0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * cube),
+                )
             }
             Self::GeluQuick => {
                 let s = 1.0 / (1.0 + (-1.702 * x).exp());
@@ -308,7 +332,10 @@ impl Attention {
 
     /// Keys and values of `x` `[b, s, width]`: each `[b, heads, s, head_dim]`, contiguous.
     pub(crate) fn keys_values(&self, x: &Tensor, mode: Mode<'_>) -> Result<(Tensor, Tensor)> {
-        Ok((self.split(&self.k.forward(x, mode)?)?, self.split(&self.v.forward(x, mode)?)?))
+        Ok((
+            self.split(&self.k.forward(x, mode)?)?,
+            self.split(&self.v.forward(x, mode)?)?,
+        ))
     }
 
     /// Queries from `x` `[b, t, width]` over the given memory; `[b, t, width]`.
@@ -335,7 +362,9 @@ impl Attention {
     /// `[b, t, heads·head_dim]` to `[b, heads, t, head_dim]`
     fn split(&self, x: &Tensor) -> Result<Tensor> {
         let (b, t, inner) = x.dims3()?;
-        x.reshape((b, t, self.heads, inner / self.heads))?.transpose(1, 2)?.contiguous()
+        x.reshape((b, t, self.heads, inner / self.heads))?
+            .transpose(1, 2)?
+            .contiguous()
     }
 }
 
@@ -379,8 +408,17 @@ impl Sharing {
             readers[*memory].push(row as u32);
         }
         let each = readers.iter().map(Vec::len).max().unwrap_or(1);
-        if memory_of.iter().enumerate().all(|(row, memory)| *memory == row / each) && memory_of.len() == memories * each {
-            return Ok(Self { memories, each, order: None });
+        if memory_of
+            .iter()
+            .enumerate()
+            .all(|(row, memory)| *memory == row / each)
+            && memory_of.len() == memories * each
+        {
+            return Ok(Self {
+                memories,
+                each,
+                order: None,
+            });
         }
         let mut row_at = Vec::with_capacity(memories * each);
         let mut place_of = vec![0_u32; memory_of.len()];
@@ -396,7 +434,11 @@ impl Sharing {
             row_at: Tensor::from_vec(row_at, memories * each, device)?,
             place_of: Tensor::from_vec(place_of, memory_of.len(), device)?,
         };
-        Ok(Self { memories, each, order: Some(order) })
+        Ok(Self {
+            memories,
+            each,
+            order: Some(order),
+        })
     }
 
     /// `[rows, t, n]` to `[memories, each·t, n]`
@@ -423,7 +465,9 @@ impl Sharing {
 /// Rows of `table` `[n, width]` for ids `[b, t]`: `[b, t, width]`.
 pub(crate) fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (b, t) = ids.dims2()?;
-    table.index_select(&ids.flatten_all()?, 0)?.reshape((b, t, table.dim(1)?))
+    table
+        .index_select(&ids.flatten_all()?, 0)?
+        .reshape((b, t, table.dim(1)?))
 }
 
 /// Ragged ids as `[sequences, longest]`, filled with `pad`.
@@ -471,12 +515,18 @@ pub(crate) fn over_columns<T>(
 }
 
 /// `[rows or 1, 1, t, columns]`: −∞ for columns after a query's own; nothing where no column is.
-pub(crate) fn causal_mask(ages: &[usize], t: usize, columns: usize, device: &Device) -> Result<Option<Tensor>> {
+pub(crate) fn causal_mask(
+    ages: &[usize],
+    t: usize,
+    columns: usize,
+    device: &Device,
+) -> Result<Option<Tensor>> {
     if t == 1 && ages.iter().all(|age| age + 1 == columns) {
         return Ok(None);
     }
-    let (mask, planes) =
-        over_columns(ages, t, columns, |position, column| if column > position { f32::NEG_INFINITY } else { 0.0 });
+    let (mask, planes) = over_columns(ages, t, columns, |position, column| {
+        if column > position { f32::NEG_INFINITY } else { 0.0 }
+    });
     Tensor::from_vec(mask, (planes, 1, t, columns), device).map(Some)
 }
 
@@ -499,11 +549,22 @@ mod tests {
             let var = candle_core::Var::new(xs.as_slice(), &Device::Cpu).unwrap();
             let y = activation.forward(&var, Mode::Serve).unwrap();
             let gradients = y.sum_all().unwrap().backward().unwrap();
-            let (y, slope) = (y.to_vec1::<f64>().unwrap(), gradients.get(&var).unwrap().to_vec1::<f64>().unwrap());
+            let (y, slope) = (
+                y.to_vec1::<f64>().unwrap(),
+                gradients.get(&var).unwrap().to_vec1::<f64>().unwrap(),
+            );
             for (i, x) in xs.iter().enumerate() {
                 let (value, by_hand) = activation.value_and_slope(*x as f32);
-                assert!((f64::from(value) - y[i]).abs() < 2e-6, "{activation:?}({x}) = {value}, not {}", y[i]);
-                assert!((f64::from(by_hand) - slope[i]).abs() < 2e-6, "{activation:?}'({x}) = {by_hand}, not {}", slope[i]);
+                assert!(
+                    (f64::from(value) - y[i]).abs() < 2e-6,
+                    "{activation:?}({x}) = {value}, not {}",
+                    y[i]
+                );
+                assert!(
+                    (f64::from(by_hand) - slope[i]).abs() < 2e-6,
+                    "{activation:?}'({x}) = {by_hand}, not {}",
+                    slope[i]
+                );
             }
         }
     }

@@ -39,7 +39,10 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::F32, device: Device::Cpu }
+        Self {
+            dtype: Dtype::F32,
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -176,7 +179,11 @@ impl Model {
         Self::build(&loaded.description, loaded.final_logits_bias, &vb)
     }
 
-    pub(crate) fn build(of: &Description, final_logits_bias: Option<Tensor>, vb: &VarBuilder) -> Result<Self, Error> {
+    pub(crate) fn build(
+        of: &Description,
+        final_logits_bias: Option<Tensor>,
+        vb: &VarBuilder,
+    ) -> Result<Self, Error> {
         let (spec, defaults) = (of.spec.clone(), of.defaults.clone());
         Ok(match &of.config {
             Config::T5(config) => Self::T5(T5::new(config, of.own_head, spec, defaults, vb)?),
@@ -226,12 +233,18 @@ impl Model {
         let layers = (0..self.spec().decoder_layers)
             .map(|layer| self.cross_keys_values(layer, &encoded.hidden, Mode::Serve))
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let trimmed = |x: &Tensor, row: usize, len: usize| x.narrow(0, row, 1)?.narrow(2, 0, len)?.force_contiguous();
+        let trimmed =
+            |x: &Tensor, row: usize, len: usize| x.narrow(0, row, 1)?.narrow(2, 0, len)?.force_contiguous();
         let mut crosses = Vec::with_capacity(encoded.lengths.len());
         for (row, len) in encoded.lengths.iter().enumerate() {
             let own = layers
                 .iter()
-                .map(|(k, v)| Ok(KeyValue { k: trimmed(k, row, *len)?, v: trimmed(v, row, *len)? }))
+                .map(|(k, v)| {
+                    Ok(KeyValue {
+                        k: trimmed(k, row, *len)?,
+                        v: trimmed(v, row, *len)?,
+                    })
+                })
                 .collect::<candle_core::Result<Vec<_>>>()?;
             crosses.push(Cross::new(own, *len));
         }
@@ -248,10 +261,18 @@ impl Model {
     /// Appends to `own`; returns f32 logits `[rows, longest, vocab]`, where those past a row's own count are meaningless.
     ///
     /// After an error `own` is as old as before.
-    pub fn decode_many(&self, tokens: &[&[u32]], own: &mut OwnKv, cross: &CrossBatch) -> Result<Tensor, Error> {
+    pub fn decode_many(
+        &self,
+        tokens: &[&[u32]],
+        own: &mut OwnKv,
+        cross: &CrossBatch,
+    ) -> Result<Tensor, Error> {
         if tokens.len() != own.rows() || tokens.len() != cross.rows() {
             let (given, own, cross) = (tokens.len(), own.rows(), cross.rows());
-            return Err(Error::input("tokens", format!("{given} rows, but own has {own} and cross has {cross}")));
+            return Err(Error::input(
+                "tokens",
+                format!("{given} rows, but own has {own} and cross has {cross}"),
+            ));
         }
         let t = tokens.iter().map(|row| row.len()).max().unwrap_or(0);
         if t == 0 {
@@ -259,9 +280,18 @@ impl Model {
         }
         self.check_ids("tokens", tokens)?;
         if let Some(max) = self.spec().positions_max {
-            let longest = own.lengths().iter().zip(tokens).map(|(age, row)| age + row.len()).max().unwrap_or(0);
+            let longest = own
+                .lengths()
+                .iter()
+                .zip(tokens)
+                .map(|(age, row)| age + row.len())
+                .max()
+                .unwrap_or(0);
             if longest > max {
-                return Err(Error::input("tokens", format!("{longest} positions; the model has {max}")));
+                return Err(Error::input(
+                    "tokens",
+                    format!("{longest} positions; the model has {max}"),
+                ));
             }
         }
         let step = own.begin(t)?;
@@ -294,7 +324,10 @@ impl Model {
         self.check_ids("ids", ids)?;
         let longest = lengths.iter().copied().max().unwrap_or(0);
         if let Some(max) = self.spec().positions_max.filter(|max| longest > *max) {
-            return Err(Error::input("ids", format!("{longest} tokens; the model has {max} positions")));
+            return Err(Error::input(
+                "ids",
+                format!("{longest} tokens; the model has {max} positions"),
+            ));
         }
         let input = EncodeInput {
             ids: padded(ids, self.spec().pad, self.device())?,
@@ -350,8 +383,15 @@ impl Model {
 
     pub(crate) fn check_ids(&self, field: &'static str, rows: &[&[u32]]) -> Result<(), Error> {
         let vocab = self.spec().vocab;
-        match rows.iter().flat_map(|row| row.iter()).find(|id| **id as usize >= vocab) {
-            Some(id) => Err(Error::input(field, format!("id {id} is not below the vocabulary's {vocab}"))),
+        match rows
+            .iter()
+            .flat_map(|row| row.iter())
+            .find(|id| **id as usize >= vocab)
+        {
+            Some(id) => Err(Error::input(
+                field,
+                format!("id {id} is not below the vocabulary's {vocab}"),
+            )),
             None => Ok(()),
         }
     }
@@ -363,16 +403,32 @@ impl Model {
         let none = vec![PairRows::default(); sequences];
         let pairs = pairs.unwrap_or(&none);
         if pairs.len() != sequences {
-            return Err(Error::input("pairs", format!("{} for {sequences} sequences", pairs.len())));
+            return Err(Error::input(
+                "pairs",
+                format!("{} for {sequences} sequences", pairs.len()),
+            ));
         }
-        if let Some(p) = pairs.iter().find(|p| p.user as usize >= tables.users || p.item as usize >= tables.items) {
-            let reason = format!("rows {} and {} of tables of {} and {}", p.user, p.item, tables.users, tables.items);
+        if let Some(p) = pairs
+            .iter()
+            .find(|p| p.user as usize >= tables.users || p.item as usize >= tables.items)
+        {
+            let reason = format!(
+                "rows {} and {} of tables of {} and {}",
+                p.user, p.item, tables.users, tables.items
+            );
             return Err(Error::input("pairs", reason));
         }
         let column = |row: fn(&PairRows) -> u32| {
-            Tensor::from_vec(pairs.iter().map(row).collect::<Vec<u32>>(), sequences, self.device())
+            Tensor::from_vec(
+                pairs.iter().map(row).collect::<Vec<u32>>(),
+                sequences,
+                self.device(),
+            )
         };
-        Ok(Some(PairIds { users: column(|p| p.user)?, items: column(|p| p.item)? }))
+        Ok(Some(PairIds {
+            users: column(|p| p.user)?,
+            items: column(|p| p.item)?,
+        }))
     }
 }
 
@@ -391,10 +447,24 @@ impl Description {
     pub(crate) fn new(config: Config, own_head: bool, tokens: Tokens, defaults: GenerationDefaults) -> Self {
         let parameters = manifest(&config, own_head).iter().map(Entry::parameters).sum();
         let sizes = match &config {
-            Config::T5(c) => (Architecture::T5, c.d_model, c.num_layers, c.decoder_layers(), c.num_heads, c.d_kv),
+            Config::T5(c) => (
+                Architecture::T5,
+                c.d_model,
+                c.num_layers,
+                c.decoder_layers(),
+                c.num_heads,
+                c.d_kv,
+            ),
             Config::Bart(c) => {
                 let heads = c.decoder_attention_heads;
-                (Architecture::Bart, c.d_model, c.encoder_layers, c.decoder_layers, heads, c.d_model / heads)
+                (
+                    Architecture::Bart,
+                    c.d_model,
+                    c.encoder_layers,
+                    c.decoder_layers,
+                    heads,
+                    c.d_model / heads,
+                )
             }
         };
         let (architecture, width, encoder_layers, decoder_layers, heads, head_dim) = sizes;
@@ -402,7 +472,10 @@ impl Description {
             Config::T5(_) => (None, None),
             Config::Bart(c) => (
                 Some(c.max_position_embeddings),
-                c.pair_tables.map(|sizes| PairTables { users: sizes.users, items: sizes.items }),
+                c.pair_tables.map(|sizes| PairTables {
+                    users: sizes.users,
+                    items: sizes.items,
+                }),
             ),
         };
         let spec = Spec {
@@ -423,7 +496,13 @@ impl Description {
             pair_tables,
             parameters,
         };
-        Self { config, own_head, spec, tokens, defaults }
+        Self {
+            config,
+            own_head,
+            spec,
+            tokens,
+            defaults,
+        }
     }
 
     pub(crate) fn manifest(&self) -> Vec<Entry> {

@@ -42,7 +42,11 @@ pub struct Cross {
 impl Cross {
     pub(crate) fn new(layers: Vec<KeyValue>, len: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), len, layers: Arc::new(layers) }
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            len,
+            layers: Arc::new(layers),
+        }
     }
 
     /// Source tokens.
@@ -56,7 +60,10 @@ impl Cross {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|l| tensor_bytes(&l.k) + tensor_bytes(&l.v)).sum()
+        self.layers
+            .iter()
+            .map(|l| tensor_bytes(&l.k) + tensor_bytes(&l.v))
+            .sum()
     }
 }
 
@@ -73,8 +80,21 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// Zeros `[rows, heads, columns, head_dim]` for every layer.
     fn allocate(&self, rows: usize, columns: usize) -> Result<Vec<KeyValue>, Error> {
-        let zeros = || Tensor::zeros((rows, self.heads, columns, self.head_dim), self.dtype, &self.device);
-        (0..self.layers).map(|_| Ok(KeyValue { k: zeros()?, v: zeros()? })).collect()
+        let zeros = || {
+            Tensor::zeros(
+                (rows, self.heads, columns, self.head_dim),
+                self.dtype,
+                &self.device,
+            )
+        };
+        (0..self.layers)
+            .map(|_| {
+                Ok(KeyValue {
+                    k: zeros()?,
+                    v: zeros()?,
+                })
+            })
+            .collect()
     }
 
     fn bytes(&self, rows: usize, columns: usize) -> usize {
@@ -151,11 +171,18 @@ impl OwnKv {
     /// Rows that stay where they are cost nothing.
     pub fn select(&mut self, rows: &[usize]) -> Result<(), Error> {
         if let Some(row) = rows.iter().find(|row| **row >= self.rows()) {
-            return Err(Error::input("rows", format!("row {row} does not exist; there are {}", self.rows())));
+            return Err(Error::input(
+                "rows",
+                format!("row {row} does not exist; there are {}", self.rows()),
+            ));
         }
         self.reserve(rows.len(), self.columns_capacity)?;
-        let moved: Vec<(usize, usize)> =
-            rows.iter().copied().enumerate().filter(|(to, from)| to != from && !self.fresh[*from]).collect();
+        let moved: Vec<(usize, usize)> = rows
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(to, from)| to != from && !self.fresh[*from])
+            .collect();
         let columns = self.columns_written;
         if columns > 0 {
             for layer in &self.layers {
@@ -163,7 +190,12 @@ impl OwnKv {
                     // All sources are read before any target is written.
                     let copies = moved
                         .iter()
-                        .map(|(_, from)| buffer.narrow(0, *from, 1)?.narrow(2, 0, columns)?.force_contiguous())
+                        .map(|(_, from)| {
+                            buffer
+                                .narrow(0, *from, 1)?
+                                .narrow(2, 0, columns)?
+                                .force_contiguous()
+                        })
                         .collect::<Result<Vec<_>, _>>()?; // each [1, heads, columns, head_dim]
                     for ((to, _), copy) in moved.iter().zip(&copies) {
                         buffer.narrow(0, *to, 1)?.slice_set(copy, 2, 0)?;
@@ -218,7 +250,12 @@ impl OwnKv {
 
     /// Writes a layer's new keys and values `[rows, heads, t, head_dim]`; returns all of them, `[rows, heads, columns,
     /// head_dim]`, as views.
-    pub(crate) fn append(&self, to: &Append, layer: usize, new: (Tensor, Tensor)) -> candle_core::Result<(Tensor, Tensor)> {
+    pub(crate) fn append(
+        &self,
+        to: &Append,
+        layer: usize,
+        new: (Tensor, Tensor),
+    ) -> candle_core::Result<(Tensor, Tensor)> {
         let layer = &self.layers[layer];
         let write = |buffer: &Tensor, new: &Tensor| {
             let live = buffer.narrow(0, 0, self.rows())?;
@@ -242,7 +279,13 @@ impl OwnKv {
         if rows <= self.rows_capacity && columns <= self.columns_capacity {
             return Ok(());
         }
-        let grown = |need: usize, have: usize, least: usize| if need <= have { have } else { need.max(2 * have).max(least) };
+        let grown = |need: usize, have: usize, least: usize| {
+            if need <= have {
+                have
+            } else {
+                need.max(2 * have).max(least)
+            }
+        };
         let rows_capacity = grown(rows, self.rows_capacity, 1);
         let columns_capacity = grown(columns, self.columns_capacity, COLUMNS_MIN);
         let layers = self.geometry.allocate(rows_capacity, columns_capacity)?;
@@ -340,8 +383,11 @@ impl CrossBatch {
                 *place = Some(*held);
             }
         }
-        let mut place_of: HashMap<u64, usize> =
-            places.iter().enumerate().filter_map(|(i, held)| held.map(|(id, _)| (id, i))).collect();
+        let mut place_of: HashMap<u64, usize> = places
+            .iter()
+            .enumerate()
+            .filter_map(|(i, held)| held.map(|(id, _)| (id, i)))
+            .collect();
         let mut gap = 0;
         for cross in wanted {
             if place_of.contains_key(&cross.id) {
@@ -414,7 +460,9 @@ impl CrossBatch {
             memories.max(2 * self.memories_capacity)
         };
         self.columns_capacity = self.columns_capacity.max(columns.next_multiple_of(COLUMNS_MIN));
-        self.layers = self.geometry.allocate(self.memories_capacity, self.columns_capacity)?;
+        self.layers = self
+            .geometry
+            .allocate(self.memories_capacity, self.columns_capacity)?;
         self.places.clear();
         Ok(())
     }

@@ -21,7 +21,10 @@ impl Stored {
     /// Opens a directory in the Hugging Face layout.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let (description, checkpoint) = checkpoint::open(dir, Config::read(dir)?)?;
-        Ok(Self { description, checkpoint })
+        Ok(Self {
+            description,
+            checkpoint,
+        })
     }
 
     pub fn config(&self) -> &Config {

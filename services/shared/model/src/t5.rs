@@ -97,7 +97,10 @@ impl T5 {
 
     /// `[b, s, width]`
     pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = mode.drop(embed(&self.shared, &input.ids)?.to_dtype(DType::F32)?, Site::Hidden)?;
+        let mut x = mode.drop(
+            embed(&self.shared, &input.ids)?.to_dtype(DType::F32)?,
+            Site::Hidden,
+        )?;
         let s = x.dim(1)?;
         let mut bias = self.encoder.positions.bias(&[0], s, s)?; // [1, heads, s, s]
         let mut mask = padding_mask(input.lengths, s, x.device())?;
@@ -110,7 +113,13 @@ impl T5 {
         for block in &self.encoder.blocks {
             x = block.own.attend(&x, mode, |f, x| {
                 let (k, v) = f.keys_values(x, mode)?;
-                Ok(Memory { k, v, bias: Some(bias.clone()), mask: mask.clone(), sharing: None })
+                Ok(Memory {
+                    k,
+                    v,
+                    bias: Some(bias.clone()),
+                    mask: mask.clone(),
+                    sharing: None,
+                })
             })?;
             x = block.feed_forward.forward(&x, mode)?;
         }
@@ -141,12 +150,24 @@ impl T5 {
 
     /// `[rows, t, width]`
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = mode.drop(embed(&self.shared, &input.tokens)?.to_dtype(DType::F32)?, Site::Hidden)?;
-        let bias = self.decoder.positions.bias(input.ages, x.dim(1)?, input.columns)?;
+        let mut x = mode.drop(
+            embed(&self.shared, &input.tokens)?.to_dtype(DType::F32)?,
+            Site::Hidden,
+        )?;
+        let bias = self
+            .decoder
+            .positions
+            .bias(input.ages, x.dim(1)?, input.columns)?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
             x = block.own.attend(&x, mode, |f, x| {
                 let (k, v) = (input.own)(layer, f.keys_values(x, mode)?)?;
-                Ok(Memory { k, v, bias: Some(bias.clone()), mask: None, sharing: None })
+                Ok(Memory {
+                    k,
+                    v,
+                    bias: Some(bias.clone()),
+                    mask: None,
+                    sharing: None,
+                })
             })?;
             if let Some(cross) = &block.cross {
                 x = cross.attend(&x, mode, |_, _| (input.cross)(layer))?;
@@ -169,21 +190,38 @@ impl T5 {
 
 impl Stack {
     fn new(config: &T5Config, decoder: bool, vb: &VarBuilder) -> Result<Self> {
-        let layers = if decoder { config.decoder_layers() } else { config.num_layers };
-        let blocks =
-            (0..layers).map(|i| Block::new(config, decoder, &vb.pp("block").pp(i))).collect::<Result<Vec<_>>>()?;
+        let layers = if decoder {
+            config.decoder_layers()
+        } else {
+            config.num_layers
+        };
+        let blocks = (0..layers)
+            .map(|i| Block::new(config, decoder, &vb.pp("block").pp(i)))
+            .collect::<Result<Vec<_>>>()?;
         let table = vb
             .pp("block.0.layer.0.SelfAttention.relative_attention_bias")
             .to_dtype(DType::F32)
-            .get((config.relative_attention_num_buckets, config.num_heads), "weight")?;
+            .get(
+                (config.relative_attention_num_buckets, config.num_heads),
+                "weight",
+            )?;
         let positions = RelativePositions {
             table,
             buckets: config.relative_attention_num_buckets,
             distance_max: config.relative_attention_max_distance,
             bidirectional: !decoder,
         };
-        let norm = RmsNorm::new(config.d_model, config.layer_norm_epsilon, vb.dtype(), &vb.pp("final_layer_norm"))?;
-        Ok(Self { blocks, positions, norm })
+        let norm = RmsNorm::new(
+            config.d_model,
+            config.layer_norm_epsilon,
+            vb.dtype(),
+            &vb.pp("final_layer_norm"),
+        )?;
+        Ok(Self {
+            blocks,
+            positions,
+            norm,
+        })
     }
 }
 
@@ -198,16 +236,33 @@ impl Block {
             scale: 1.0,
             names: ["q", "k", "v", "o"],
         };
-        let norm = |vb: &VarBuilder| RmsNorm::new(config.d_model, config.layer_norm_epsilon, vb.dtype(), &vb.pp("layer_norm"));
+        let norm = |vb: &VarBuilder| {
+            RmsNorm::new(
+                config.d_model,
+                config.layer_norm_epsilon,
+                vb.dtype(),
+                &vb.pp("layer_norm"),
+            )
+        };
         let attention = |i: usize, name: &str| {
             let vb = vb.pp("layer").pp(i);
-            Ok::<_, candle_core::Error>(Sublayer { norm: norm(&vb)?, f: Attention::new(shape, &vb.pp(name))? })
+            Ok::<_, candle_core::Error>(Sublayer {
+                norm: norm(&vb)?,
+                f: Attention::new(shape, &vb.pp(name))?,
+            })
         };
         let last = vb.pp("layer").pp(if decoder { 2 } else { 1 });
         Ok(Self {
             own: attention(0, "SelfAttention")?,
-            cross: if decoder { Some(attention(1, "EncDecAttention")?) } else { None },
-            feed_forward: Sublayer { norm: norm(&last)?, f: FeedForward::new(config, &last.pp("DenseReluDense"))? },
+            cross: if decoder {
+                Some(attention(1, "EncDecAttention")?)
+            } else {
+                None
+            },
+            feed_forward: Sublayer {
+                norm: norm(&last)?,
+                f: FeedForward::new(config, &last.pp("DenseReluDense"))?,
+            },
         })
     }
 }
@@ -230,7 +285,10 @@ impl Sublayer<Attention> {
 impl Sublayer<FeedForward> {
     /// `[b, t, width]` to the same, f32.
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let y = self.f.forward(&self.norm.forward(x, mode)?, mode)?.to_dtype(DType::F32)?;
+        let y = self
+            .f
+            .forward(&self.norm.forward(x, mode)?, mode)?
+            .to_dtype(DType::F32)?;
         x + mode.drop(y, Site::Hidden)?
     }
 }
@@ -243,8 +301,17 @@ impl FeedForward {
             .iter()
             .map(|name| Linear::new(config.d_model, config.d_ff, false, &vb.pp(name)))
             .collect::<Result<Vec<_>>>()?;
-        let outer = Linear::new(config.d_ff, config.d_model, false, &vb.pp("wo").to_dtype(DType::F32))?;
-        Ok(Self { inner, outer, activation })
+        let outer = Linear::new(
+            config.d_ff,
+            config.d_model,
+            false,
+            &vb.pp("wo").to_dtype(DType::F32),
+        )?;
+        Ok(Self {
+            inner,
+            outer,
+            activation,
+        })
     }
 
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
@@ -262,11 +329,16 @@ impl RelativePositions {
     fn bias(&self, ages: &[usize], t: usize, columns: usize) -> Result<Tensor> {
         let device = self.table.device();
         let (rows, planes) = over_columns(ages, t, columns, |position, column| {
-            self.bucket(column as i64 - position as i64).unwrap_or(self.buckets) as u32
+            self.bucket(column as i64 - position as i64)
+                .unwrap_or(self.buckets) as u32
         });
         let heads = self.table.dim(1)?;
         let ahead = Tensor::full(f32::NEG_INFINITY, (1, heads), device)?;
-        let table = if self.bidirectional { self.table.clone() } else { Tensor::cat(&[&self.table, &ahead], 0)? };
+        let table = if self.bidirectional {
+            self.table.clone()
+        } else {
+            Tensor::cat(&[&self.table, &ahead], 0)?
+        };
         let rows = Tensor::from_vec(rows, planes * t * columns, device)?;
         table
             .index_select(&rows, 0)? // [planes·t·columns, heads]
@@ -284,7 +356,12 @@ impl RelativePositions {
 ///
 /// Half of a direction's buckets are exact distances; the others grow logarithmically up to `distance_max`, where
 /// the last one takes all that is farther.
-pub fn distance_bucket(distance: i64, buckets: usize, distance_max: usize, bidirectional: bool) -> Option<usize> {
+pub fn distance_bucket(
+    distance: i64,
+    buckets: usize,
+    distance_max: usize,
+    bidirectional: bool,
+) -> Option<usize> {
     let (buckets, first) = match (bidirectional, distance > 0) {
         (true, ahead) => (buckets / 2, if ahead { buckets / 2 } else { 0 }),
         (false, true) => return None,
@@ -307,24 +384,45 @@ pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
     let factor = config.initializer_factor;
     let normal = |std: f64| Start::Normal { std: factor * std };
     let by = |n: usize| normal((n as f64).powf(-0.5));
-    let mut entries = vec![Entry::new("shared.weight", &[config.vocab_size, width], normal(1.0))];
+    let mut entries = vec![Entry::new(
+        "shared.weight",
+        &[config.vocab_size, width],
+        normal(1.0),
+    )];
     if own_head {
         // The reference draws it with deviation 1, which starts training at a loss many times that of guessing.
-        entries.push(Entry::new("lm_head.weight", &[config.vocab_size, width], by(width)));
+        entries.push(Entry::new(
+            "lm_head.weight",
+            &[config.vocab_size, width],
+            by(width),
+        ));
     }
     let gated = config.feed_forward().is_ok_and(|(gated, _)| gated);
-    for (stack, layers, decoder) in [("encoder", config.num_layers, false), ("decoder", config.decoder_layers(), true)] {
+    for (stack, layers, decoder) in [
+        ("encoder", config.num_layers, false),
+        ("decoder", config.decoder_layers(), true),
+    ] {
         for i in 0..layers {
             let mut attention = |layer: usize, name: &str, biased: bool| {
                 let at = format!("{stack}.block.{i}.layer.{layer}");
-                let mut put = |what: &str, shape: &[usize], start| entries.push(Entry::new(format!("{at}.{what}"), shape, start));
-                put(&format!("{name}.q.weight"), &[inner, width], by(width * config.d_kv));
+                let mut put = |what: &str, shape: &[usize], start| {
+                    entries.push(Entry::new(format!("{at}.{what}"), shape, start))
+                };
+                put(
+                    &format!("{name}.q.weight"),
+                    &[inner, width],
+                    by(width * config.d_kv),
+                );
                 put(&format!("{name}.k.weight"), &[inner, width], by(width));
                 put(&format!("{name}.v.weight"), &[inner, width], by(width));
                 put(&format!("{name}.o.weight"), &[width, inner], by(inner));
                 if biased {
                     let shape = [config.relative_attention_num_buckets, config.num_heads];
-                    put(&format!("{name}.relative_attention_bias.weight"), &shape, by(width));
+                    put(
+                        &format!("{name}.relative_attention_bias.weight"),
+                        &shape,
+                        by(width),
+                    );
                 }
                 put("layer_norm.weight", &[width], Start::Constant(factor));
             };
@@ -337,10 +435,22 @@ pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
                 let name = format!("{at}.DenseReluDense.{name}.weight");
                 entries.push(Entry::new(name, &[config.d_ff, width], by(width)));
             }
-            entries.push(Entry::new(format!("{at}.DenseReluDense.wo.weight"), &[width, config.d_ff], by(config.d_ff)));
-            entries.push(Entry::new(format!("{at}.layer_norm.weight"), &[width], Start::Constant(factor)));
+            entries.push(Entry::new(
+                format!("{at}.DenseReluDense.wo.weight"),
+                &[width, config.d_ff],
+                by(config.d_ff),
+            ));
+            entries.push(Entry::new(
+                format!("{at}.layer_norm.weight"),
+                &[width],
+                Start::Constant(factor),
+            ));
         }
-        entries.push(Entry::new(format!("{stack}.final_layer_norm.weight"), &[width], Start::Constant(factor)));
+        entries.push(Entry::new(
+            format!("{stack}.final_layer_norm.weight"),
+            &[width],
+            Start::Constant(factor),
+        ));
     }
     entries
 }
@@ -359,7 +469,8 @@ mod tests {
     /// Buckets of distances as the reference gives them (`tests/make_fixtures.py`).
     #[test]
     fn buckets_are_those_of_the_reference() {
-        let cases: serde_json::Value = serde_json::from_str(include_str!("../tests/fixtures/buckets.json")).unwrap();
+        let cases: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/fixtures/buckets.json")).unwrap();
         for case in cases.as_array().unwrap() {
             let number = |key: &str| case[key].as_i64().unwrap();
             let positions = RelativePositions {

@@ -40,9 +40,11 @@ pub struct Batch<'a> {
 }
 
 impl Trainable {
-    /// New weights, drawn as the reference draws them; the same seed gives the same weights on every machine.
+    /// New weights, drawn as the reference draws them; the same seed gives the same weights.
     pub fn random(config: Config, seed: u64, device: &Device) -> Result<Self, Error> {
-        config.check().map_err(|(field, reason)| Error::input(field, reason))?;
+        config
+            .check()
+            .map_err(|(field, reason)| Error::input(field, reason))?;
         let tied = match &config {
             Config::T5(c) => c.tie_word_embeddings,
             Config::Bart(c) => c.tie_word_embeddings,
@@ -64,12 +66,19 @@ impl Trainable {
         Self::new(loaded.description, loaded.tensors, loaded.final_logits_bias)
     }
 
-    fn new(description: Description, tensors: HashMap<String, Tensor>, bias: Option<Tensor>) -> Result<Self, Error> {
+    fn new(
+        description: Description,
+        tensors: HashMap<String, Tensor>,
+        bias: Option<Tensor>,
+    ) -> Result<Self, Error> {
         let vars = VarMap::new();
         let mut unrecorded = HashMap::with_capacity(tensors.len());
         let mut device = Device::Cpu;
         {
-            let mut data = vars.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut data = vars
+                .data()
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             for (name, tensor) in tensors {
                 device = tensor.device().clone();
                 let var = Var::from_tensor(&tensor)?;
@@ -77,9 +86,22 @@ impl Trainable {
                 data.insert(name, var);
             }
         }
-        let recorded = Model::build(&description, bias.clone(), &VarBuilder::from_varmap(&vars, DType::F32, &device))?;
-        let plain = Model::build(&description, bias, &VarBuilder::from_tensors(unrecorded, DType::F32, &device))?;
-        Ok(Self { description, vars, recorded, plain })
+        let recorded = Model::build(
+            &description,
+            bias.clone(),
+            &VarBuilder::from_varmap(&vars, DType::F32, &device),
+        )?;
+        let plain = Model::build(
+            &description,
+            bias,
+            &VarBuilder::from_tensors(unrecorded, DType::F32, &device),
+        )?;
+        Ok(Self {
+            description,
+            vars,
+            recorded,
+            plain,
+        })
     }
 
     /// The model as it now is, for generation and evaluation: it shares the variables' memory, so it follows training.
@@ -98,8 +120,15 @@ impl Trainable {
 
     /// Every variable, by name, in the order of names.
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        let data = self.vars.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut all: Vec<(String, Var)> = data.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
+        let data = self
+            .vars
+            .data()
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all: Vec<(String, Var)> = data
+            .iter()
+            .map(|(name, var)| (name.clone(), var.clone()))
+            .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
@@ -120,7 +149,12 @@ impl Trainable {
     /// Mean cross-entropy over all label tokens, a scalar. `smoothing` is the share of probability that is spread evenly.
     ///
     /// The head sees real label positions only, so padding costs nothing there.
-    pub fn loss(&self, batch: &Batch<'_>, smoothing: f64, dropout: Option<&Dropout>) -> Result<Tensor, Error> {
+    pub fn loss(
+        &self,
+        batch: &Batch<'_>,
+        smoothing: f64,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor, Error> {
         let hidden = self.hidden(batch, dropout)?;
         let (examples, t, width) = hidden.dims3()?;
         let mut rows = Vec::new();
@@ -147,11 +181,16 @@ impl Trainable {
         let longest = batch.labels.iter().map(|l| l.len()).max().unwrap_or(0);
         let spec = self.recorded.spec();
         if let Some(max) = spec.positions_max.filter(|max| longest > *max) {
-            return Err(Error::input("labels", format!("{longest} tokens; the model has {max} positions")));
+            return Err(Error::input(
+                "labels",
+                format!("{longest} tokens; the model has {max} positions"),
+            ));
         }
         let mode = Mode::Train(dropout);
         let lengths: Vec<usize> = batch.sources.iter().map(|s| s.len()).collect();
-        let encoded = self.recorded.run_encoder(batch.sources, batch.pairs, &lengths, mode)?;
+        let encoded = self
+            .recorded
+            .run_encoder(batch.sources, batch.pairs, &lengths, mode)?;
         // The decoder reads its start and every label but the last.
         let shifted: Vec<Vec<u32>> = batch
             .labels
@@ -167,7 +206,13 @@ impl Trainable {
             own: &|_, new| Ok(new),
             cross: &|layer| {
                 let (k, v) = self.recorded.cross_keys_values(layer, &encoded, mode)?;
-                Ok(Memory { k, v, bias: None, mask: mask.clone(), sharing: None })
+                Ok(Memory {
+                    k,
+                    v,
+                    bias: None,
+                    mask: mask.clone(),
+                    sharing: None,
+                })
             },
         };
         Ok(self.recorded.run_decoder(&input, mode)?)
@@ -176,12 +221,21 @@ impl Trainable {
     /// Writes `config.json`, `generation_config.json` and `model.safetensors`, each whole or not at all, in the layout
     /// and names of Hugging Face.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        fs::create_dir_all(dir).map_err(|source| Error::Write { file: dir.to_owned(), source })?;
+        fs::create_dir_all(dir).map_err(|source| Error::Write {
+            file: dir.to_owned(),
+            source,
+        })?;
         let d = &self.description;
         write_json(dir.join("config.json"), &d.config.to_json(!d.own_head))?;
-        write_json(dir.join("generation_config.json"), &generation_json(&d.tokens, &d.defaults))?;
-        let mut tensors: Vec<(String, Tensor)> =
-            self.parameters().into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect();
+        write_json(
+            dir.join("generation_config.json"),
+            &generation_json(&d.tokens, &d.defaults),
+        )?;
+        let mut tensors: Vec<(String, Tensor)> = self
+            .parameters()
+            .into_iter()
+            .map(|(name, var)| (name, var.as_detached_tensor()))
+            .collect();
         if let Model::Bart(bart) = &self.plain {
             tensors.push((FINAL_LOGITS_BIAS.to_owned(), bart.final_logits_bias().clone()));
         }
@@ -196,7 +250,9 @@ impl Trainable {
 
 impl std::fmt::Debug for Trainable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trainable").field("description", &self.description).finish_non_exhaustive()
+        f.debug_struct("Trainable")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
     }
 }
 
@@ -204,21 +260,33 @@ impl std::fmt::Debug for Trainable {
 pub fn cross_entropy(logits: &Tensor, targets: &[Option<u32>], smoothing: f64) -> Result<Tensor, Error> {
     let (n, _) = logits.dims2()?;
     if n != targets.len() {
-        return Err(Error::input("targets", format!("{} for {n} rows of logits", targets.len())));
+        return Err(Error::input(
+            "targets",
+            format!("{} for {n} rows of logits", targets.len()),
+        ));
     }
-    let (rows, ids): (Vec<u32>, Vec<u32>) =
-        targets.iter().enumerate().filter_map(|(row, id)| id.map(|id| (row as u32, id))).unzip();
+    let (rows, ids): (Vec<u32>, Vec<u32>) = targets
+        .iter()
+        .enumerate()
+        .filter_map(|(row, id)| id.map(|id| (row as u32, id)))
+        .unzip();
     if ids.is_empty() {
         return Err(Error::input("targets", "all are padding"));
     }
     let count = ids.len();
     let vocab = logits.dim(1)?;
     if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-        return Err(Error::input("targets", format!("id {id} is not below the {vocab} columns of the logits")));
+        return Err(Error::input(
+            "targets",
+            format!("id {id} is not below the {vocab} columns of the logits"),
+        ));
     }
     let device = logits.device();
-    let logits =
-        if count == n { logits.clone() } else { logits.index_select(&Tensor::from_vec(rows, count, device)?, 0)? };
+    let logits = if count == n {
+        logits.clone()
+    } else {
+        logits.index_select(&Tensor::from_vec(rows, count, device)?, 0)?
+    };
     if kernels::fit(&logits) {
         return Ok(kernels::cross_entropy(&logits, ids, smoothing as f32)?);
     }
@@ -274,5 +342,8 @@ fn replace(file: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Res
     let temporary = file.with_file_name(name);
     write(&temporary)
         .and_then(|()| fs::rename(&temporary, file))
-        .map_err(|source| Error::Write { file: file.to_owned(), source })
+        .map_err(|source| Error::Write {
+            file: file.to_owned(),
+            source,
+        })
 }

@@ -38,7 +38,11 @@ pub(crate) enum Start {
 
 impl Entry {
     pub(crate) fn new(name: impl Into<String>, shape: &[usize], start: Start) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), start }
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            start,
+        }
     }
 
     pub(crate) fn parameters(&self) -> u64 {
@@ -74,7 +78,11 @@ impl Checkpoint {
     pub(crate) fn open(dir: &Path, canonical: impl Fn(&str) -> String) -> Result<Self, Error> {
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
-        let mut checkpoint = Self { files: Vec::new(), source: single.clone(), places: BTreeMap::new() };
+        let mut checkpoint = Self {
+            files: Vec::new(),
+            source: single.clone(),
+            places: BTreeMap::new(),
+        };
         if single.exists() || !index.exists() {
             checkpoint.add(single, None, &canonical)?;
             return Ok(checkpoint);
@@ -88,7 +96,10 @@ impl Checkpoint {
         for (file, tensors) in by_file {
             // A shard lies beside its index; anything else is not ours to open.
             if Path::new(file).file_name().is_none_or(|name| name != file) {
-                return Err(Error::Corrupt { file: index, reason: format!("shard name {file:?} is not a plain file name") });
+                return Err(Error::Corrupt {
+                    file: index,
+                    reason: format!("shard name {file:?} is not a plain file name"),
+                });
             }
             checkpoint.add(dir.join(file), Some(&tensors), &canonical)?;
         }
@@ -102,15 +113,26 @@ impl Checkpoint {
         canonical: &impl Fn(&str) -> String,
     ) -> Result<(), Error> {
         let (metadata, data_begin) = read_header(&file)?;
-        let corrupt = |reason: String| Error::Corrupt { file: file.clone(), reason };
+        let corrupt = |reason: String| Error::Corrupt {
+            file: file.clone(),
+            reason,
+        };
         let tensors = metadata.tensors();
         if let Some(missing) = wanted.and_then(|w| w.iter().find(|name| !tensors.contains_key(**name))) {
-            return Err(corrupt(format!("its index says that it holds {missing}, and it does not")));
+            return Err(corrupt(format!(
+                "its index says that it holds {missing}, and it does not"
+            )));
         }
         for (name, info) in tensors {
-            let dtype = DType::try_from(info.dtype).ok().filter(|d| d.is_float()).ok_or_else(|| {
-                corrupt(format!("tensor {name} has type {:?}; only floating point is supported", info.dtype))
-            })?;
+            let dtype = DType::try_from(info.dtype)
+                .ok()
+                .filter(|d| d.is_float())
+                .ok_or_else(|| {
+                    corrupt(format!(
+                        "tensor {name} has type {:?}; only floating point is supported",
+                        info.dtype
+                    ))
+                })?;
             let place = Place {
                 file: self.files.len(),
                 dtype,
@@ -151,7 +173,10 @@ impl Checkpoint {
         if self.has(alias) && self.has(of) {
             if !self.is_same(alias, of)? {
                 let reason = format!("{alias} should repeat {of}, but holds other numbers");
-                return Err(Error::Corrupt { file: self.files[self.places[alias].file].clone(), reason });
+                return Err(Error::Corrupt {
+                    file: self.files[self.places[alias].file].clone(),
+                    reason,
+                });
             }
             self.ignore(alias);
         }
@@ -166,13 +191,21 @@ impl Checkpoint {
     /// Compares names and shapes with the manifest.
     pub(crate) fn check(&self, manifest: &[Entry]) -> Result<(), Error> {
         let known: BTreeSet<&str> = manifest.iter().map(|e| e.name.as_str()).collect();
-        let unexpected: Vec<String> = self.places.keys().filter(|n| !known.contains(n.as_str())).cloned().collect();
+        let unexpected: Vec<String> = self
+            .places
+            .keys()
+            .filter(|n| !known.contains(n.as_str()))
+            .cloned()
+            .collect();
         let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
         for entry in manifest {
             match self.places.get(&entry.name) {
                 None => missing.push(entry.name.clone()),
                 Some(place) if place.shape != entry.shape => {
-                    misshaped.push(format!("{} is {:?}, not {:?}", entry.name, place.shape, entry.shape));
+                    misshaped.push(format!(
+                        "{} is {:?}, not {:?}",
+                        entry.name, place.shape, entry.shape
+                    ));
                 }
                 Some(_) => {}
             }
@@ -180,11 +213,20 @@ impl Checkpoint {
         if missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
             return Ok(());
         }
-        Err(Error::Tensors { file: self.source.clone(), missing, unexpected, misshaped })
+        Err(Error::Tensors {
+            file: self.source.clone(),
+            missing,
+            unexpected,
+            misshaped,
+        })
     }
 
     /// Reads the data of everything, converted to the type that `dtype` names for it.
-    pub(crate) fn load(&self, device: &Device, dtype: impl Fn(&str) -> DType) -> Result<HashMap<String, Tensor>, Error> {
+    pub(crate) fn load(
+        &self,
+        device: &Device,
+        dtype: impl Fn(&str) -> DType,
+    ) -> Result<HashMap<String, Tensor>, Error> {
         let mut in_order: Vec<(&String, &Place)> = self.places.iter().collect();
         in_order.sort_by_key(|(_, p)| (p.file, p.begin));
         let mut tensors = HashMap::with_capacity(in_order.len());
@@ -204,12 +246,20 @@ impl Checkpoint {
             unexpected: Vec::new(),
             misshaped: Vec::new(),
         })?;
-        Ok(Tensor::from_raw_buffer(&self.bytes(place)?, place.dtype, &place.shape, device)?)
+        Ok(Tensor::from_raw_buffer(
+            &self.bytes(place)?,
+            place.dtype,
+            &place.shape,
+            device,
+        )?)
     }
 
     fn bytes(&self, place: &Place) -> Result<Vec<u8>, Error> {
         let file = &self.files[place.file];
-        let failed = |source| Error::Read { file: file.clone(), source };
+        let failed = |source| Error::Read {
+            file: file.clone(),
+            source,
+        };
         let mut reader = File::open(file).map_err(failed)?;
         reader.seek(SeekFrom::Start(place.begin)).map_err(failed)?;
         let mut bytes = vec![0; (place.end - place.begin) as usize];
@@ -223,16 +273,27 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>, Error> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(index).map_err(|source| Error::Read { file: index.to_owned(), source })?;
-    let parsed: Index = serde_json::from_str(&text)
-        .map_err(|e| Error::Corrupt { file: index.to_owned(), reason: format!("no shard index: {e}") })?;
+    let text = std::fs::read_to_string(index).map_err(|source| Error::Read {
+        file: index.to_owned(),
+        source,
+    })?;
+    let parsed: Index = serde_json::from_str(&text).map_err(|e| Error::Corrupt {
+        file: index.to_owned(),
+        reason: format!("no shard index: {e}"),
+    })?;
     Ok(parsed.weight_map)
 }
 
 /// The header of a safetensors file and where its data begins; the file is exactly as long as the header says.
 fn read_header(file: &Path) -> Result<(Metadata, u64), Error> {
-    let failed = |source| Error::Read { file: file.to_owned(), source };
-    let corrupt = |reason: String| Error::Corrupt { file: file.to_owned(), reason };
+    let failed = |source| Error::Read {
+        file: file.to_owned(),
+        source,
+    };
+    let corrupt = |reason: String| Error::Corrupt {
+        file: file.to_owned(),
+        reason,
+    };
     let mut reader = File::open(file).map_err(failed)?;
     let length = reader.metadata().map_err(failed)?.len();
     if length < 8 {
@@ -242,15 +303,20 @@ fn read_header(file: &Path) -> Result<(Metadata, u64), Error> {
     reader.read_exact(&mut size).map_err(failed)?;
     let header_bytes = u64::from_le_bytes(size);
     if header_bytes > HEADER_BYTES_MAX || header_bytes > length - 8 {
-        return Err(corrupt(format!("a header of {header_bytes} bytes does not fit a file of {length}")));
+        return Err(corrupt(format!(
+            "a header of {header_bytes} bytes does not fit a file of {length}"
+        )));
     }
     let mut header = vec![0; header_bytes as usize];
     reader.read_exact(&mut header).map_err(failed)?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| corrupt(format!("unreadable header: {e}")))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&header).map_err(|e| corrupt(format!("unreadable header: {e}")))?;
     let data_begin = 8 + header_bytes;
     let expected = data_begin + metadata.data_len() as u64;
     if expected != length {
-        return Err(corrupt(format!("it has {length} bytes, but its header speaks of {expected}")));
+        return Err(corrupt(format!(
+            "it has {length} bytes, but its header speaks of {expected}"
+        )));
     }
     Ok((metadata, data_begin))
 }

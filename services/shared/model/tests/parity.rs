@@ -29,14 +29,24 @@ fn a_ragged_batch_says_what_its_sequences_say_alone() {
         let batch = CrossBatch::gather(&model, &together.iter().collect::<Vec<_>>()).unwrap();
         let mut own = OwnKv::empty(&model);
         inputs.sources.iter().for_each(|_| own.push_row());
-        let logits = model.decode_many(&slices(&inputs.decoder), &mut own, &batch).unwrap();
+        let logits = model
+            .decode_many(&slices(&inputs.decoder), &mut own, &batch)
+            .unwrap();
         for (i, decoder) in inputs.decoder.iter().enumerate() {
             let row = logits.get(i).unwrap().narrow(0, 0, decoder.len()).unwrap();
             let alone = all_at_once(&model, &cross_alone(&model, &inputs, i), decoder);
             assert_close(&row, &alone, OURSELVES, &format!("{name} {i}"));
-            assert_close(&row, &inputs.logits[i], REFERENCE, &format!("{name} {i} against the reference"));
+            assert_close(
+                &row,
+                &inputs.logits[i],
+                REFERENCE,
+                &format!("{name} {i} against the reference"),
+            );
         }
-        assert_eq!(own.lengths(), inputs.decoder.iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(
+            own.lengths(),
+            inputs.decoder.iter().map(Vec::len).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -47,7 +57,8 @@ fn a_step_at_a_time_says_what_all_at_once_says() {
         let together = crosses(&model, &inputs);
         // One row, and two rows of one age.
         for rows in [&[0][..], &[0, 4]] {
-            let batch = CrossBatch::gather(&model, &rows.iter().map(|i| &together[*i]).collect::<Vec<_>>()).unwrap();
+            let batch =
+                CrossBatch::gather(&model, &rows.iter().map(|i| &together[*i]).collect::<Vec<_>>()).unwrap();
             let mut own = OwnKv::empty(&model);
             rows.iter().for_each(|_| own.push_row());
             for step in 0..40 {
@@ -55,7 +66,12 @@ fn a_step_at_a_time_says_what_all_at_once_says() {
                 let logits = model.decode(&tokens, &mut own, &batch).unwrap();
                 for (row, i) in rows.iter().enumerate() {
                     let expected = inputs.logits[*i].get(step).unwrap();
-                    assert_close(&logits.get(row).unwrap(), &expected, REFERENCE, &format!("{name} {i} step {step}"));
+                    assert_close(
+                        &logits.get(row).unwrap(),
+                        &expected,
+                        REFERENCE,
+                        &format!("{name} {i} step {step}"),
+                    );
                 }
             }
         }
@@ -72,7 +88,9 @@ fn rows_of_different_ages_join_leave_and_repeat_without_touching_one_another() {
         let mut own = OwnKv::empty(&model);
         let mut batch = CrossBatch::gather(&model, &[]).unwrap();
         let regather = |live: &[(usize, usize)], batch: &mut CrossBatch| {
-            batch.regather(&live.iter().map(|(i, _)| &together[*i]).collect::<Vec<_>>()).unwrap();
+            batch
+                .regather(&live.iter().map(|(i, _)| &together[*i]).collect::<Vec<_>>())
+                .unwrap();
         };
         for turn in 0..40 {
             for (sequence, from) in [(2, 0), (4, 3), (0, 5), (3, 11), (0, 20)] {
@@ -94,7 +112,10 @@ fn rows_of_different_ages_join_leave_and_repeat_without_touching_one_another() {
                 live = kept.iter().map(|row| live[*row]).collect();
                 regather(&live, &mut batch);
             }
-            let tokens: Vec<u32> = live.iter().map(|(i, step)| inputs.decoder[*i][*step % inputs.decoder[*i].len()]).collect();
+            let tokens: Vec<u32> = live
+                .iter()
+                .map(|(i, step)| inputs.decoder[*i][*step % inputs.decoder[*i].len()])
+                .collect();
             let logits = model.decode(&tokens, &mut own, &batch).unwrap();
             for (row, (i, step)) in live.iter_mut().enumerate() {
                 if *step < inputs.decoder[*i].len() {
@@ -104,7 +125,10 @@ fn rows_of_different_ages_join_leave_and_repeat_without_touching_one_another() {
                 }
                 *step += 1;
             }
-            assert_eq!(own.lengths(), live.iter().map(|(_, step)| *step).collect::<Vec<_>>());
+            assert_eq!(
+                own.lengths(),
+                live.iter().map(|(_, step)| *step).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -121,13 +145,22 @@ fn a_draft_that_is_forgotten_leaves_no_trace() {
         let (a, b) = (&inputs.decoder[0], &inputs.decoder[2]);
         // Row 0 takes nine tokens and row 1 four; then each drafts four wrong ones, of which one and none are kept.
         model.decode_many(&[&a[..9], &b[..4]], &mut own, &batch).unwrap();
-        model.decode_many(&[&[a[9], 5, 6, 7], &[9, 8, 7]], &mut own, &batch).unwrap();
+        model
+            .decode_many(&[&[a[9], 5, 6, 7], &[9, 8, 7]], &mut own, &batch)
+            .unwrap();
         own.truncate(0, 10);
         own.truncate(1, 4);
         assert_eq!(own.lengths(), [10, 4]);
-        let logits = model.decode_many(&[&a[10..12], &b[4..7]], &mut own, &batch).unwrap();
+        let logits = model
+            .decode_many(&[&a[10..12], &b[4..7]], &mut own, &batch)
+            .unwrap();
         let rows = |i: usize, from: usize, n: usize| inputs.logits[i].narrow(0, from, n).unwrap();
-        assert_close(&logits.get(0).unwrap().narrow(0, 0, 2).unwrap(), &rows(0, 10, 2), REFERENCE, name);
+        assert_close(
+            &logits.get(0).unwrap().narrow(0, 0, 2).unwrap(),
+            &rows(0, 10, 2),
+            REFERENCE,
+            name,
+        );
         assert_close(&logits.get(1).unwrap(), &rows(2, 4, 3), REFERENCE, name);
     }
 }
@@ -149,7 +182,12 @@ fn beams_share_the_memory_of_their_source() {
     let logits = model.decode_many(&tokens, &mut own, &mixed).unwrap();
     for (row, i) in order.into_iter().enumerate() {
         let expected = inputs.logits[i].narrow(0, 0, 3).unwrap();
-        assert_close(&logits.get(row).unwrap(), &expected, REFERENCE, &format!("row {row}"));
+        assert_close(
+            &logits.get(row).unwrap(),
+            &expected,
+            REFERENCE,
+            &format!("row {row}"),
+        );
     }
 }
 
@@ -159,11 +197,17 @@ fn greedy_decoding_finds_the_ids_of_the_reference() {
         let model = load(name);
         let spec = model.spec();
         let cases = json(&path(name).join("generation.json"));
-        let plain = cases.as_array().unwrap().iter().filter(|c| c["name"].as_str().unwrap().starts_with("greedy_plain"));
+        let plain = cases
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|c| c["name"].as_str().unwrap().starts_with("greedy_plain"));
         for case in plain {
             let source = ids(&case["input"]);
             let pair = pair(&case["pair"]);
-            let encoded = model.encode(&[&source], pair.as_ref().map(std::slice::from_ref)).unwrap();
+            let encoded = model
+                .encode(&[&source], pair.as_ref().map(std::slice::from_ref))
+                .unwrap();
             let cross = model.cross(&encoded).unwrap();
             let batch = CrossBatch::gather(&model, &[&cross[0]]).unwrap();
             let mut own = OwnKv::empty(&model);
@@ -180,7 +224,12 @@ fn greedy_decoding_finds_the_ids_of_the_reference() {
                 };
                 produced.push(last);
             }
-            assert_eq!(produced, ids(&case["outputs"][0]["ids"]), "{name} {}", case["name"]);
+            assert_eq!(
+                produced,
+                ids(&case["outputs"][0]["ids"]),
+                "{name} {}",
+                case["name"]
+            );
         }
     }
 }
@@ -192,7 +241,13 @@ fn what_a_faulty_row_leaves_behind_does_not_reach_its_successor() {
     let broken = {
         let encoded = model.encode(&[&inputs.sources[1]], None).unwrap();
         let hidden = (encoded.hidden * f64::NAN).unwrap();
-        model.cross(&refract_model::Encoded { hidden, lengths: encoded.lengths }).unwrap().remove(0)
+        model
+            .cross(&refract_model::Encoded {
+                hidden,
+                lengths: encoded.lengths,
+            })
+            .unwrap()
+            .remove(0)
     };
     let mut own = OwnKv::empty(&model);
     own.push_row();
@@ -209,9 +264,21 @@ fn what_a_faulty_row_leaves_behind_does_not_reach_its_successor() {
     own.push_row();
     batch.regather(&[&together[0], &together[2]]).unwrap();
     for step in 0..4 {
-        let logits = model.decode(&[decoder[6 + step], inputs.decoder[2][step]], &mut own, &batch).unwrap();
-        assert_close(&logits.get(0).unwrap(), &inputs.logits[0].get(6 + step).unwrap(), REFERENCE, "older row");
-        assert_close(&logits.get(1).unwrap(), &inputs.logits[2].get(step).unwrap(), REFERENCE, "new row");
+        let logits = model
+            .decode(&[decoder[6 + step], inputs.decoder[2][step]], &mut own, &batch)
+            .unwrap();
+        assert_close(
+            &logits.get(0).unwrap(),
+            &inputs.logits[0].get(6 + step).unwrap(),
+            REFERENCE,
+            "older row",
+        );
+        assert_close(
+            &logits.get(1).unwrap(),
+            &inputs.logits[2].get(step).unwrap(),
+            REFERENCE,
+            "new row",
+        );
     }
 }
 
@@ -239,10 +306,22 @@ fn bart_runs_in_fp16() {
 /// Root mean square of the difference, as a share of the reference's standard deviation.
 #[track_caller]
 fn assert_near(logits: &Tensor, expected: &Tensor, share: f32, what: &str) {
-    let rms = |x: Tensor| -> f32 { x.sqr().unwrap().mean_all().unwrap().sqrt().unwrap().to_scalar().unwrap() };
+    let rms = |x: Tensor| -> f32 {
+        x.sqr()
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .sqrt()
+            .unwrap()
+            .to_scalar()
+            .unwrap()
+    };
     let mean = expected.mean_all().unwrap();
     let measured = rms((logits - expected).unwrap()) / rms(expected.broadcast_sub(&mean).unwrap());
-    assert!(measured <= share, "{what}: {measured} of the spread, {share} allowed");
+    assert!(
+        measured <= share,
+        "{what}: {measured} of the spread, {share} allowed"
+    );
 }
 
 #[test]
@@ -254,40 +333,87 @@ fn a_pair_changes_what_is_said_and_none_is_row_zero() {
     let hidden = |pairs| model.encode(source, pairs).unwrap().hidden;
     let none = hidden(None);
     assert!(distance(&none, &hidden(inputs.pairs.as_ref().map(|p| &p[..1]))) > 1e-3);
-    assert_eq!(distance(&none, &hidden(Some(&[refract_model::PairRows::default()]))), 0.0);
+    assert_eq!(
+        distance(&none, &hidden(Some(&[refract_model::PairRows::default()]))),
+        0.0
+    );
     let outside = refract_model::PairRows { user: 37, item: 0 };
-    assert!(model.encode(source, Some(&[outside])).unwrap_err().to_string().contains("pairs"));
+    assert!(
+        model
+            .encode(source, Some(&[outside]))
+            .unwrap_err()
+            .to_string()
+            .contains("pairs")
+    );
 }
 
 #[test]
 fn calls_that_say_something_impossible_are_refused_by_name() {
     let model = load("bart-plain");
     let said = |result: Result<refract_model::Encoded, refract_model::Error>| result.unwrap_err().to_string();
-    assert_eq!(said(model.encode(&[], None)), "invalid ids: there are no sequences");
-    assert_eq!(said(model.encode(&[&[5], &[]], None)), "invalid ids: sequence 1 is empty");
-    assert_eq!(said(model.encode(&[&[5, 96]], None)), "invalid ids: id 96 is not below the vocabulary's 96");
-    assert_eq!(said(model.encode(&[&[5; 101]], None)), "invalid ids: 101 tokens; the model has 100 positions");
+    assert_eq!(
+        said(model.encode(&[], None)),
+        "invalid ids: there are no sequences"
+    );
+    assert_eq!(
+        said(model.encode(&[&[5], &[]], None)),
+        "invalid ids: sequence 1 is empty"
+    );
+    assert_eq!(
+        said(model.encode(&[&[5, 96]], None)),
+        "invalid ids: id 96 is not below the vocabulary's 96"
+    );
+    assert_eq!(
+        said(model.encode(&[&[5; 101]], None)),
+        "invalid ids: 101 tokens; the model has 100 positions"
+    );
     let encoded = model.encode(&[&[5; 100]], None).unwrap();
     let cross = model.cross(&encoded).unwrap();
     let batch = CrossBatch::gather(&model, &[&cross[0]]).unwrap();
     let mut own = OwnKv::empty(&model);
     own.push_row();
     let said = |result: Result<Tensor, refract_model::Error>| result.unwrap_err().to_string();
-    assert_eq!(said(model.decode(&[1, 2], &mut own, &batch)), "invalid tokens: 2 rows, but own has 1 and cross has 1");
+    assert_eq!(
+        said(model.decode(&[1, 2], &mut own, &batch)),
+        "invalid tokens: 2 rows, but own has 1 and cross has 1"
+    );
     model.decode_many(&[&[5; 100]], &mut own, &batch).unwrap();
-    assert_eq!(said(model.decode(&[5], &mut own, &batch)), "invalid tokens: 101 positions; the model has 100");
-    assert!(own.select(&[1]).unwrap_err().to_string().contains("row 1 does not exist"));
+    assert_eq!(
+        said(model.decode(&[5], &mut own, &batch)),
+        "invalid tokens: 101 positions; the model has 100"
+    );
+    assert!(
+        own.select(&[1])
+            .unwrap_err()
+            .to_string()
+            .contains("row 1 does not exist")
+    );
     assert_eq!(own.lengths(), [100]);
     // Another model's memory.
     let other = load("bart-unequal");
-    assert!(CrossBatch::gather(&other, &[&cross[0]]).unwrap_err().to_string().contains("another model"));
+    assert!(
+        CrossBatch::gather(&other, &[&cross[0]])
+            .unwrap_err()
+            .to_string()
+            .contains("another model")
+    );
 }
 
 #[test]
 fn t5_in_fp16_is_refused_with_the_reason() {
-    let error = Model::load(&path("t5-relu-tied"), &LoadOptions { dtype: Dtype::F16, device: Device::Cpu }).unwrap_err();
+    let error = Model::load(
+        &path("t5-relu-tied"),
+        &LoadOptions {
+            dtype: Dtype::F16,
+            device: Device::Cpu,
+        },
+    )
+    .unwrap_err();
     let said = error.to_string();
-    assert!(said.contains("fp16") && said.contains("NaN") && said.contains("bf16"), "{said}");
+    assert!(
+        said.contains("fp16") && said.contains("NaN") && said.contains("bf16"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -295,10 +421,16 @@ fn specs_tell_what_the_files_say() {
     let spec = load("t5-unequal").spec().clone();
     assert_eq!((spec.encoder_layers, spec.decoder_layers), (1, 3));
     assert_eq!((spec.width, spec.heads, spec.head_dim), (32, 3, 12));
-    assert_eq!((spec.eos.as_slice(), spec.pad, spec.decoder_start), (&[1, 7][..], 0, 0));
+    assert_eq!(
+        (spec.eos.as_slice(), spec.pad, spec.decoder_start),
+        (&[1, 7][..], 0, 0)
+    );
     assert_eq!(spec.positions_max, None);
     let spec = load("bart-forced").spec().clone();
-    assert_eq!((spec.forced_bos, spec.forced_eos, spec.bos), (Some(0), Some(2), Some(0)));
+    assert_eq!(
+        (spec.forced_bos, spec.forced_eos, spec.bos),
+        (Some(0), Some(2), Some(0))
+    );
     assert_eq!(spec.positions_max, Some(100));
     // 96·32 embeddings, counted once.
     let spec = load("bart-plain").spec().clone();
@@ -306,6 +438,7 @@ fn specs_tell_what_the_files_say() {
     let attention = 4 * (d * d + d);
     let norm = 2 * d;
     let feed_forward = ffn * d + ffn + d * ffn + d;
-    let stack = |attentions: u64| 102 * d + norm + 2 * (attentions * (attention + norm) + feed_forward + norm);
+    let stack =
+        |attentions: u64| 102 * d + norm + 2 * (attentions * (attention + norm) + feed_forward + norm);
     assert_eq!(spec.parameters, 96 * d + stack(1) + stack(2));
 }

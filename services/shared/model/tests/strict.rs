@@ -54,7 +54,12 @@ fn first_logits(dir: &Path, name: &str) -> Tensor {
 }
 
 fn assert_same_model(dir: &TempDir, name: &str) {
-    assert_close(&first_logits(dir.path(), name), &inputs(name).logits[0], 1e-4, name);
+    assert_close(
+        &first_logits(dir.path(), name),
+        &inputs(name).logits[0],
+        1e-4,
+        name,
+    );
 }
 
 #[test]
@@ -64,7 +69,10 @@ fn missing_unexpected_and_misshaped_tensors_are_listed_with_the_file() {
         tensors.remove("model.decoder.layers.1.fc2.bias").unwrap();
         let extra = tensors["model.encoder.layers.0.fc1.bias"].clone();
         tensors.insert("model.encoder.layers.0.pos_attention.bias".to_owned(), extra);
-        tensors.insert("model.shared.weight".to_owned(), Tensor::zeros((95, 32), DType::F32, &Device::Cpu).unwrap());
+        tensors.insert(
+            "model.shared.weight".to_owned(),
+            Tensor::zeros((95, 32), DType::F32, &Device::Cpu).unwrap(),
+        );
     });
     let said = refused(&dir);
     for part in [
@@ -83,12 +91,18 @@ fn a_truncated_or_overwritten_file_is_named() {
     let file = dir.path().join("model.safetensors");
     let whole = fs::read(&file).unwrap();
     // Anywhere: inside the length, the header, and the data; and with something after it.
-    for bytes in [&whole[..0], &whole[..5], &whole[..200], &whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+    for bytes in [
+        &whole[..0],
+        &whole[..5],
+        &whole[..200],
+        &whole[..whole.len() - 1],
+        &[&whole[..], b"x"].concat(),
+    ] {
         fs::write(&file, bytes).unwrap();
         let said = refused(&dir);
         assert!(said.contains("model.safetensors is corrupt"), "{said}");
     }
-    let mut garbled = whole.clone();
+    let mut garbled = whole;
     garbled[20] = b'\xff';
     fs::write(&file, &garbled).unwrap();
     assert!(refused(&dir).contains("is corrupt: unreadable header"));
@@ -102,7 +116,10 @@ fn a_missing_shard_is_named() {
     assert_same_model(&dir, "t5-sharded");
     fs::remove_file(dir.path().join("model-00003-of-00005.safetensors")).unwrap();
     let said = refused(&dir);
-    assert!(said.contains("cannot read") && said.contains("model-00003-of-00005.safetensors"), "{said}");
+    assert!(
+        said.contains("cannot read") && said.contains("model-00003-of-00005.safetensors"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -112,7 +129,10 @@ fn an_index_that_does_not_agree_with_its_shards_is_refused() {
         index["weight_map"]["shared.weight"] = "model-00005-of-00005.safetensors".into();
     });
     let said = refused(&dir);
-    assert!(said.contains("shared.weight") && said.contains("corrupt"), "{said}");
+    assert!(
+        said.contains("shared.weight") && said.contains("corrupt"),
+        "{said}"
+    );
     edit_json(&dir, "model.safetensors.index.json", |index| {
         index["weight_map"]["shared.weight"] = "../elsewhere.safetensors".into();
     });
@@ -123,7 +143,11 @@ fn an_index_that_does_not_agree_with_its_shards_is_refused() {
 fn absent_files_are_named() {
     let dir = tempfile::tempdir().unwrap();
     assert!(refused(&dir).contains("config.json"));
-    fs::copy(path("bart-plain").join("config.json"), dir.path().join("config.json")).unwrap();
+    fs::copy(
+        path("bart-plain").join("config.json"),
+        dir.path().join("config.json"),
+    )
+    .unwrap();
     assert!(refused(&dir).contains("model.safetensors"));
 }
 
@@ -133,11 +157,18 @@ fn tied_aliases_are_compared_and_dropped() {
     let dir = copy("t5-relu-tied");
     edit(&dir, |tensors| {
         let shared = tensors["shared.weight"].clone();
-        for alias in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"] {
+        for alias in [
+            "encoder.embed_tokens.weight",
+            "decoder.embed_tokens.weight",
+            "lm_head.weight",
+        ] {
             tensors.insert(alias.to_owned(), shared.clone());
         }
         let bias = tensors["decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"].clone();
-        tensors.insert("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight".to_owned(), bias);
+        tensors.insert(
+            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight".to_owned(),
+            bias,
+        );
     });
     assert_same_model(&dir, "t5-relu-tied");
     edit(&dir, |tensors| {
@@ -175,7 +206,10 @@ fn names_with_and_without_a_wrapper_are_one_model() {
                 .filter(|(name, _)| !(prefix.is_empty() && name == "final_logits_bias"))
                 .map(|(name, tensor)| match name.strip_prefix("model.") {
                     Some(bare) => (format!("{prefix}{bare}"), tensor),
-                    None => (format!("{}{name}", prefix.strip_suffix("model.").unwrap_or_default()), tensor),
+                    None => (
+                        format!("{}{name}", prefix.strip_suffix("model.").unwrap_or_default()),
+                        tensor,
+                    ),
                 })
                 .collect();
         });
@@ -188,7 +222,9 @@ fn names_with_and_without_a_wrapper_are_one_model() {
 fn half_a_pair_of_tables_is_refused() {
     let dir = copy("bart-pairs");
     edit(&dir, |tensors| {
-        tensors.remove("model.encoder.item_whole_embeddings.weight").unwrap();
+        tensors
+            .remove("model.encoder.item_whole_embeddings.weight")
+            .unwrap();
     });
     assert!(refused(&dir).contains("item_whole_embeddings"));
     let dir = copy("bart-pairs");
@@ -224,15 +260,50 @@ fn weights_stored_in_half_precision_load_as_f32() {
 #[test]
 fn a_wrong_configuration_is_refused_by_field() {
     let cases = [
-        ("bart-plain", "model_type", value!("pegasus"), "model_type \"pegasus\" is not supported"),
+        (
+            "bart-plain",
+            "model_type",
+            value!("pegasus"),
+            "model_type \"pegasus\" is not supported",
+        ),
         ("bart-plain", "d_model", value!(0), "d_model: must be positive"),
-        ("bart-plain", "decoder_attention_heads", value!(5), "decoder_attention_heads: 5 does not divide d_model 32"),
-        ("bart-plain", "activation_function", value!("mish"), "activation_function: activation \"mish\" is not known"),
-        ("bart-plain", "eos_token_id", value!(96), "eos_token_id: 96 is not below vocab_size 96"),
+        (
+            "bart-plain",
+            "decoder_attention_heads",
+            value!(5),
+            "decoder_attention_heads: 5 does not divide d_model 32",
+        ),
+        (
+            "bart-plain",
+            "activation_function",
+            value!("mish"),
+            "activation_function: activation \"mish\" is not known",
+        ),
+        (
+            "bart-plain",
+            "eos_token_id",
+            value!(96),
+            "eos_token_id: 96 is not below vocab_size 96",
+        ),
         ("bart-plain", "encoder_layers", value!("two"), "encoder_layers: "),
-        ("t5-relu-tied", "feed_forward_proj", value!("gated-mish"), "feed_forward_proj: "),
-        ("t5-relu-tied", "relative_attention_num_buckets", value!(3), "relative_attention_num_buckets: 3 is not"),
-        ("t5-relu-tied", "relative_attention_max_distance", value!(16), "relative_attention_max_distance: must exceed 16"),
+        (
+            "t5-relu-tied",
+            "feed_forward_proj",
+            value!("gated-mish"),
+            "feed_forward_proj: ",
+        ),
+        (
+            "t5-relu-tied",
+            "relative_attention_num_buckets",
+            value!(3),
+            "relative_attention_num_buckets: 3 is not",
+        ),
+        (
+            "t5-relu-tied",
+            "relative_attention_max_distance",
+            value!(16),
+            "relative_attention_max_distance: must exceed 16",
+        ),
         ("t5-relu-tied", "d_ff", value!(-1), "d_ff: "),
     ];
     for (name, field, wrong, expected) in cases {
@@ -245,7 +316,9 @@ fn a_wrong_configuration_is_refused_by_field() {
     fs::write(dir.path().join("config.json"), "{\n  \"d_model\": ,\n}").unwrap();
     assert!(refused(&dir).contains("config.json: line 2"));
     let dir = copy("bart-plain");
-    edit_json(&dir, "generation_config.json", |config| config["early_stopping"] = value!("soon"));
+    edit_json(&dir, "generation_config.json", |config| {
+        config["early_stopping"] = value!("soon")
+    });
     assert!(refused(&dir).contains("generation_config.json: early_stopping: \"soon\" is neither"));
 }
 
@@ -265,7 +338,13 @@ fn decode_settings_come_from_their_own_file_or_else_from_the_old_keys() {
     fs::remove_file(dir.path().join("generation_config.json")).unwrap();
     let model = load_dir(dir.path()).unwrap();
     let defaults = model.generation_defaults();
-    assert_eq!((defaults.num_beams, defaults.no_repeat_ngram_size), (Some(4), Some(3)));
+    assert_eq!(
+        (defaults.num_beams, defaults.no_repeat_ngram_size),
+        (Some(4), Some(3))
+    );
     assert_eq!(defaults.early_stopping, Some(refract_model::EarlyStopping::Yes));
-    assert_eq!((model.spec().forced_bos, model.spec().forced_eos), (Some(0), Some(2)));
+    assert_eq!(
+        (model.spec().forced_bos, model.spec().forced_eos),
+        (Some(0), Some(2))
+    );
 }

@@ -14,7 +14,9 @@ fn shared_data() -> Option<PathBuf> {
             .and_then(Path::parent)
             .map(|parent| parent.join("shared/data"))
     };
-    given.or_else(beside).filter(|dir| dir.join("tokenizers").is_dir())
+    given
+        .or_else(beside)
+        .filter(|dir| dir.join("tokenizers").is_dir())
 }
 
 fn tokenizer(file: &str) -> Option<Tokenizer> {
@@ -33,7 +35,9 @@ const TEXTS: [&str; 3] = [
 
 #[test]
 fn bart_ids_are_those_of_the_published_model() {
-    let Some(tokenizer) = tokenizer("bart.tokenizer.json") else { return };
+    let Some(tokenizer) = tokenizer("bart.tokenizer.json") else {
+        return;
+    };
     let encoded = tokenizer.encode("Jack and jill", true).unwrap();
     assert_eq!(encoded.get_ids(), [0, 20907, 8, 1236, 1873, 2]);
     for text in TEXTS {
@@ -46,7 +50,9 @@ fn bart_ids_are_those_of_the_published_model() {
 
 #[test]
 fn t5_ids_fit_the_published_vocabulary() {
-    let Some(tokenizer) = tokenizer("t5.tokenizer.json") else { return };
+    let Some(tokenizer) = tokenizer("t5.tokenizer.json") else {
+        return;
+    };
     for text in TEXTS {
         let ids = tokenizer.encode(text, true).unwrap().get_ids().to_vec();
         assert!(ids.iter().all(|id| *id < 32_100));

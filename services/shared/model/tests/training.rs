@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use common::*;
 use refract_model::{
-    BartConfig, Batch, Config, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairSizes, T5Config,
-    Trainable, cross_entropy,
+    BartConfig, Batch, Config, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairSizes,
+    T5Config, Trainable, cross_entropy,
 };
 
 fn number(x: &Tensor) -> f64 {
@@ -28,26 +28,41 @@ fn losses_and_gradients_are_those_of_the_reference() {
         let (sources, labels) = (id_lists(&expected["sources"]), id_lists(&expected["labels"]));
         let pairs = pairs(&expected["pairs"]);
         let (sources, labels) = (slices(&sources), slices(&labels));
-        let batch = Batch { sources: &sources, pairs: pairs.as_deref(), labels: &labels };
+        let batch = Batch {
+            sources: &sources,
+            pairs: pairs.as_deref(),
+            labels: &labels,
+        };
         let trainable = Trainable::load(&path(name), &Device::Cpu).unwrap();
         for (smoothing, loss) in expected["label_smoothing"].as_object().unwrap() {
             let ours = number(&trainable.loss(&batch, smoothing.parse().unwrap(), None).unwrap());
             let theirs = loss.as_f64().unwrap();
-            assert!((ours - theirs).abs() < 1e-4 * theirs, "{name} smoothing {smoothing}: {ours}, not {theirs}");
+            assert!(
+                (ours - theirs).abs() < 1e-4 * theirs,
+                "{name} smoothing {smoothing}: {ours}, not {theirs}"
+            );
         }
         let gradients = trainable.loss(&batch, 0.1, None).unwrap().backward().unwrap();
         let norms = expected["norms"].as_object().unwrap();
         let parameters = trainable.parameters();
         assert_eq!(
-            parameters.iter().map(|(n, _)| n.as_str()).collect::<BTreeSet<_>>(),
+            parameters
+                .iter()
+                .map(|(n, _)| n.as_str())
+                .collect::<BTreeSet<_>>(),
             norms.keys().map(String::as_str).collect::<BTreeSet<_>>(),
             "{name}"
         );
         for (parameter, var) in parameters {
-            let gradient = gradients.get(&var).unwrap_or_else(|| panic!("{name}: no gradient reaches {parameter}"));
+            let gradient = gradients
+                .get(&var)
+                .unwrap_or_else(|| panic!("{name}: no gradient reaches {parameter}"));
             let ours = number(&gradient.sqr().unwrap().sum_all().unwrap().sqrt().unwrap());
             let theirs = norms[&parameter].as_f64().unwrap();
-            assert!((ours - theirs).abs() < 2e-3 * theirs + 2e-6, "{name} {parameter}: {ours}, not {theirs}");
+            assert!(
+                (ours - theirs).abs() < 2e-3 * theirs + 2e-6,
+                "{name} {parameter}: {ours}, not {theirs}"
+            );
         }
     }
 }
@@ -62,7 +77,11 @@ fn training_and_serving_run_the_same_model() {
         let labels: Vec<Vec<u32>> = inputs.decoder.iter().map(|d| [&d[1..], &[5]].concat()).collect();
         assert!(inputs.decoder.iter().all(|d| d[0] == start));
         let (sources, labels) = (slices(&inputs.sources), slices(&labels));
-        let batch = Batch { sources: &sources, pairs: inputs.pairs.as_deref(), labels: &labels };
+        let batch = Batch {
+            sources: &sources,
+            pairs: inputs.pairs.as_deref(),
+            labels: &labels,
+        };
         let logits = trainable.forward(&batch, None).unwrap();
         for (i, expected) in inputs.logits.iter().enumerate() {
             let row = logits.get(i).unwrap().narrow(0, 0, labels[i].len()).unwrap();
@@ -73,9 +92,15 @@ fn training_and_serving_run_the_same_model() {
 
 #[test]
 fn padding_does_not_count_in_the_loss() {
-    let logits = Tensor::new(&[[1.0_f32, 2.0, 0.5], [9.0, -3.0, 0.0], [0.1, 0.2, 0.3]], &Device::Cpu).unwrap();
+    let logits = Tensor::new(
+        &[[1.0_f32, 2.0, 0.5], [9.0, -3.0, 0.0], [0.1, 0.2, 0.3]],
+        &Device::Cpu,
+    )
+    .unwrap();
     let with = cross_entropy(&logits, &[Some(1), None, Some(2)], 0.1).unwrap();
-    let kept = logits.index_select(&Tensor::new(&[0_u32, 2], &Device::Cpu).unwrap(), 0).unwrap();
+    let kept = logits
+        .index_select(&Tensor::new(&[0_u32, 2], &Device::Cpu).unwrap(), 0)
+        .unwrap();
     let without = cross_entropy(&kept, &[Some(1), Some(2)], 0.1).unwrap();
     assert_eq!(number(&with), number(&without));
     assert!(cross_entropy(&logits, &[None, None, None], 0.0).is_err());
@@ -107,7 +132,12 @@ fn small_bart(pairs: bool) -> Config {
         decoder_ffn_dim: 48,
         decoder_attention_heads: 4,
         d_model: 32,
-        pair_tables: pairs.then_some(PairSizes { users: 7, items: 5, user_width: 4, item_width: 6 }),
+        pair_tables: pairs.then_some(PairSizes {
+            users: 7,
+            items: 5,
+            user_width: 4,
+            item_width: 6,
+        }),
         ..BartConfig::default()
     })
 }
@@ -117,20 +147,38 @@ fn learn(trainable: &Trainable, steps: usize, seed: u64) -> (f64, f64) {
     let sources: [&[u32]; 3] = [&[5, 6, 7, 2], &[8, 2], &[9, 10, 11, 12, 13, 2]];
     let labels: [&[u32]; 3] = [&[20, 21, 22, 1], &[23, 1], &[24, 25, 26, 27, 1]];
     let pairs = [1, 2, 3].map(|n| PairRows { user: n, item: n });
-    let batch = Batch { sources: &sources, pairs: Some(&pairs), labels: &labels };
+    let batch = Batch {
+        sources: &sources,
+        pairs: Some(&pairs),
+        labels: &labels,
+    };
     let dropout = trainable.dropout(seed);
     let vars = trainable.parameters().into_iter().map(|(_, var)| var).collect();
-    let mut optimiser = AdamW::new(vars, ParamsAdamW { lr: 5e-3, ..ParamsAdamW::default() }).unwrap();
+    let mut optimiser = AdamW::new(
+        vars,
+        ParamsAdamW {
+            lr: 5e-3,
+            ..ParamsAdamW::default()
+        },
+    )
+    .unwrap();
     let first = number(&trainable.loss(&batch, 0.0, None).unwrap());
     for _ in 0..steps {
-        optimiser.backward_step(&trainable.loss(&batch, 0.0, Some(&dropout)).unwrap()).unwrap();
+        optimiser
+            .backward_step(&trainable.loss(&batch, 0.0, Some(&dropout)).unwrap())
+            .unwrap();
     }
     (first, number(&trainable.loss(&batch, 0.0, None).unwrap()))
 }
 
 #[test]
 fn new_weights_learn_and_the_same_seed_learns_the_same() {
-    for config in [small_t5(true), small_t5(false), small_bart(false), small_bart(true)] {
+    for config in [
+        small_t5(true),
+        small_t5(false),
+        small_bart(false),
+        small_bart(true),
+    ] {
         let fresh = |seed| Trainable::random(config.clone(), seed, &Device::Cpu).unwrap();
         let (first, last) = learn(&fresh(3), 40, 5);
         assert!(first < 40.0_f64.ln() * 2.5, "the first loss is {first}");
@@ -153,17 +201,33 @@ fn the_serving_model_follows_the_variables() {
 fn what_is_saved_is_loaded_again_unchanged() {
     for name in FIXTURES {
         let dir = tempfile::tempdir().unwrap();
-        Trainable::load(&path(name), &Device::Cpu).unwrap().save(dir.path()).unwrap();
-        let (saved, original) = (Model::load(dir.path(), &LoadOptions::default()).unwrap(), load(name));
+        Trainable::load(&path(name), &Device::Cpu)
+            .unwrap()
+            .save(dir.path())
+            .unwrap();
+        let (saved, original) = (
+            Model::load(dir.path(), &LoadOptions::default()).unwrap(),
+            load(name),
+        );
         assert_eq!(saved.spec(), original.spec(), "{name}");
-        assert_eq!(saved.generation_defaults(), original.generation_defaults(), "{name}");
+        assert_eq!(
+            saved.generation_defaults(),
+            original.generation_defaults(),
+            "{name}"
+        );
         let inputs = inputs(name);
         for (i, decoder) in inputs.decoder.iter().enumerate() {
             let logits = |m: &Model| all_at_once(m, &cross_alone(m, &inputs, i), decoder);
             assert_eq!(distance(&logits(&saved), &logits(&original)), 0.0, "{name} {i}");
         }
         assert_eq!(shapes(dir.path()), shapes(&path(name)), "{name}");
-        assert!(std::fs::read_dir(dir.path()).unwrap().all(|f| !f.unwrap().file_name().to_string_lossy().contains("partial")));
+        assert!(
+            std::fs::read_dir(dir.path()).unwrap().all(|f| !f
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .contains("partial"))
+        );
     }
 }
 
@@ -183,7 +247,12 @@ fn shapes(dir: &Path) -> BTreeMap<String, Vec<usize>> {
 
 #[test]
 fn new_models_are_saved_with_their_decode_settings() {
-    for config in [small_t5(true), small_t5(false), small_bart(false), small_bart(true)] {
+    for config in [
+        small_t5(true),
+        small_t5(false),
+        small_bart(false),
+        small_bart(true),
+    ] {
         let mut trainable = Trainable::random(config, 9, &Device::Cpu).unwrap();
         let defaults = GenerationDefaults {
             num_beams: Some(5),
@@ -207,14 +276,36 @@ fn new_models_are_saved_with_their_decode_settings() {
 fn impossible_batches_and_sizes_are_refused() {
     let trainable = Trainable::random(small_bart(false), 1, &Device::Cpu).unwrap();
     let said = |sources: &[&[u32]], labels: &[&[u32]]| {
-        trainable.loss(&Batch { sources, pairs: None, labels }, 0.0, None).unwrap_err().to_string()
+        trainable
+            .loss(
+                &Batch {
+                    sources,
+                    pairs: None,
+                    labels,
+                },
+                0.0,
+                None,
+            )
+            .unwrap_err()
+            .to_string()
     };
     assert_eq!(said(&[&[5]], &[]), "invalid labels: 0 for 1 sources");
     assert_eq!(said(&[&[5]], &[&[]]), "invalid labels: example 0 has none");
-    assert_eq!(said(&[&[5]], &[&[40]]), "invalid labels: id 40 is not below the vocabulary's 40");
-    assert_eq!(said(&[&[5]], &[&[5; 25]]), "invalid labels: 25 tokens; the model has 24 positions");
-    let Config::Bart(mut config) = small_bart(false) else { unreachable!() };
+    assert_eq!(
+        said(&[&[5]], &[&[40]]),
+        "invalid labels: id 40 is not below the vocabulary's 40"
+    );
+    assert_eq!(
+        said(&[&[5]], &[&[5; 25]]),
+        "invalid labels: 25 tokens; the model has 24 positions"
+    );
+    let Config::Bart(mut config) = small_bart(false) else {
+        unreachable!()
+    };
     config.decoder_attention_heads = 7;
     let error = Trainable::random(Config::Bart(config), 1, &Device::Cpu).unwrap_err();
-    assert_eq!(error.to_string(), "invalid decoder_attention_heads: 7 does not divide d_model 32");
+    assert_eq!(
+        error.to_string(),
+        "invalid decoder_attention_heads: 7 does not divide d_model 32"
+    );
 }

@@ -20,7 +20,9 @@ pub(crate) const FIXTURES: [&str; 8] = [
 ];
 
 pub(crate) fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 pub(crate) fn json(file: &Path) -> Value {
@@ -32,7 +34,14 @@ pub(crate) fn load(name: &str) -> Model {
 }
 
 pub(crate) fn load_as(name: &str, dtype: Dtype) -> Model {
-    Model::load(&path(name), &LoadOptions { dtype, device: Device::Cpu }).unwrap()
+    Model::load(
+        &path(name),
+        &LoadOptions {
+            dtype,
+            device: Device::Cpu,
+        },
+    )
+    .unwrap()
 }
 
 /// What `inputs.json` and `logits.safetensors` hold.
@@ -52,13 +61,20 @@ pub(crate) fn inputs(name: &str) -> Inputs {
     Inputs {
         pairs: pairs(&given["pairs"]),
         decoder: id_lists(&given["decoder"]),
-        logits: (0..sources.len()).map(|i| logits[&i.to_string()].clone()).collect(),
+        logits: (0..sources.len())
+            .map(|i| logits[&i.to_string()].clone())
+            .collect(),
         sources,
     }
 }
 
 pub(crate) fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u32)
+        .collect()
 }
 
 pub(crate) fn id_lists(value: &Value) -> Vec<Vec<u32>> {
@@ -67,7 +83,10 @@ pub(crate) fn id_lists(value: &Value) -> Vec<Vec<u32>> {
 
 pub(crate) fn pair(value: &Value) -> Option<PairRows> {
     let row = |key: &str| value[key].as_u64().map(|n| n as u32);
-    Some(PairRows { user: row("user")?, item: row("item")? })
+    Some(PairRows {
+        user: row("user")?,
+        item: row("item")?,
+    })
 }
 
 pub(crate) fn pairs(value: &Value) -> Option<Vec<PairRows>> {
@@ -80,7 +99,9 @@ pub(crate) fn slices(lists: &[Vec<u32>]) -> Vec<&[u32]> {
 
 /// Cross memory of every sequence, encoded together.
 pub(crate) fn crosses(model: &Model, inputs: &Inputs) -> Vec<Cross> {
-    let encoded = model.encode(&slices(&inputs.sources), inputs.pairs.as_deref()).unwrap();
+    let encoded = model
+        .encode(&slices(&inputs.sources), inputs.pairs.as_deref())
+        .unwrap();
     model.cross(&encoded).unwrap()
 }
 
@@ -96,13 +117,24 @@ pub(crate) fn all_at_once(model: &Model, cross: &Cross, decoder: &[u32]) -> Tens
     let batch = CrossBatch::gather(model, &[cross]).unwrap();
     let mut own = OwnKv::empty(model);
     own.push_row();
-    model.decode_many(&[decoder], &mut own, &batch).unwrap().squeeze(0).unwrap()
+    model
+        .decode_many(&[decoder], &mut own, &batch)
+        .unwrap()
+        .squeeze(0)
+        .unwrap()
 }
 
 /// The largest difference of two tensors of one shape.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    let max = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+    let max = (a - b)
+        .unwrap()
+        .abs()
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .max(0)
+        .unwrap();
     let max: f32 = max.to_scalar().unwrap();
     assert!(!max.is_nan(), "a number is not a number");
     max
@@ -111,5 +143,8 @@ pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f32 {
 #[track_caller]
 pub(crate) fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32, what: &str) {
     let distance = distance(a, b);
-    assert!(distance <= tolerance, "{what}: {distance} apart, {tolerance} allowed");
+    assert!(
+        distance <= tolerance,
+        "{what}: {distance} apart, {tolerance} allowed"
+    );
 }
