@@ -23,7 +23,7 @@ import rust_config
 import schemas
 import values_doc
 import yaml_by_helm
-from rendered import Rendered
+from rendered import PORTS, Rendered
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -429,6 +429,26 @@ def _():
             wrong.append("what is there and whole is fetched again")
         server.shutdown()
         return wrong
+
+
+@step("the image serves the ports, the user and the demo that the chart counts on, and its manifests stand alone")
+def _():
+    images = ROOT / "services/refract/images"
+    recipe = (images / "Containerfile.cpu").read_text()
+    wrong = []
+    exposed = set(map(int, re.search(r"^EXPOSE (.+)$", recipe, re.M)[1].split()))
+    if exposed != {port for role, ports in PORTS.items() if role != "store" for port in ports}:
+        wrong.append(f"Containerfile.cpu exposes {sorted(exposed)}")
+    for line in ("USER 65532:65532", 'ENTRYPOINT ["/usr/bin/refract"]', "COPY services/refract/demo /usr/share/refract/demo"):
+        if line not in recipe:
+            wrong.append(f"Containerfile.cpu has not the line {line}")
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(["sh", images / "stub-sources.sh", ROOT, scratch], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and shutil.which("cargo"):
+            done = subprocess.run(["cargo", "metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"], cwd=scratch, capture_output=True, text=True, check=False)
+        if done.returncode:
+            wrong.append(f"stub-sources.sh: {done.stderr.strip()[-400:]}")
+    return wrong
 
 
 binary = os.environ.get("REFRACT_BIN")

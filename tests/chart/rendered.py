@@ -42,10 +42,12 @@ class Rendered:
         return tomllib.loads(found["data"]["refract.toml"])
 
     def complaints(self, rust: dict[str, rust_config.Key]) -> list[str]:
-        found = []
+        # What the others read out of the configuration must be there at all.
+        found = configuration_is_known(self, rust)
+        if found:
+            return [f"{self.name}: {complaint}" for complaint in found]
         for check in (pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables):
             found += check(self)
-        found += configuration_is_known(self, rust)
         return [f"{self.name}: {complaint}" for complaint in found]
 
 
