@@ -107,6 +107,9 @@ pub struct Serve {
     /// Where the shipped data and models are, if not beside the binary.
     #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
     pub assets: Option<PathBuf>,
+    /// Where the configuration names no port, take any free one instead of 7001–7003 and 7101–7103 (see --ready-file).
+    #[arg(long)]
+    pub(crate) any_port: bool,
     /// Write the bound addresses as one JSON object to this file once everything serves (for scripts; ports may be 0).
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -66,7 +66,7 @@ fn gather(args: &Serve) -> Result<Config> {
             *prism = assets.prism();
         }
     }
-    for (role, port, admin_port) in PORTS {
+    for (role, port, admin_port) in PORTS.into_iter().filter(|_| !args.any_port) {
         let (listen, admin) = match role {
             Role::Oracle => (&mut config.oracle.listen, &mut config.oracle.process.admin),
             Role::Prism => (&mut config.prism.listen, &mut config.prism.process.admin),

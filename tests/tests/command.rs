@@ -1,0 +1,109 @@
+//! The command as people and programs use it.
+
+use refract_tests::{json_lines, root, run};
+
+#[test]
+fn the_demo_streams_every_event_twice_and_remembers_the_second_time() {
+    let lines = json_lines(&run(&["demo", "--json", "--user", "noir-and-heists", "--limit", "3"]));
+    let kinds: Vec<&str> = lines.iter().filter_map(|l| l["event"].as_str()).collect();
+    assert_eq!(kinds.first(), Some(&"history"));
+    for (kind, times) in [("slate", 2), ("explained", 6), ("summary", 2)] {
+        assert_eq!(kinds.iter().filter(|k| **k == kind).count(), times, "{kind}: {kinds:?}");
+    }
+    let summaries: Vec<&serde_json::Value> = lines.iter().filter(|l| l["event"] == "summary").collect();
+    assert!(summaries[0]["rungs"]["RUNG_FRESH"].as_u64().unwrap_or(0) > 0, "{}", summaries[0]);
+    assert!(summaries[1]["rungs"]["RUNG_CACHED"].as_u64().unwrap_or(0) > 0, "{}", summaries[1]);
+    for explained in lines.iter().filter(|l| l["event"] == "explained") {
+        assert!(!explained["text"].as_str().unwrap_or_default().is_empty(), "{explained}");
+    }
+}
+
+#[test]
+fn liked_titles_are_a_history_and_near_misses_are_forgiven() {
+    let lines = json_lines(&run(&["demo", "--json", "--likes", "heat", "Seven Samurai", "Alien"]));
+    let history = &lines[0]["interactions"];
+    let titles: Vec<&str> = history.as_array().expect("a list").iter().filter_map(|i| i["title"].as_str()).collect();
+    assert_eq!(titles, ["Heat", "Seven Samurai", "Alien"]);
+}
+
+#[test]
+fn an_unknown_user_is_told_who_exists() {
+    let output = run(&["demo", "--user", "noir-and-heist"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("noir-and-heists"), "{error}");
+}
+
+/// What the command can be told, as the reference names it.
+const SETTINGS: [(&str, &str); 6] = [
+    ("max_new_tokens", "--max-new-tokens"),
+    ("min_new_tokens", "--min-new-tokens"),
+    ("num_beams", "--num-beams"),
+    ("length_penalty", "--length-penalty"),
+    ("repetition_penalty", "--repetition-penalty"),
+    ("no_repeat_ngram_size", "--no-repeat-ngram-size"),
+];
+
+#[test]
+fn generate_writes_what_the_reference_writes() {
+    let fixtures = root().join("services/shared/model/tests/fixtures");
+    let (mut greedy, mut beams) = (0, 0);
+    for entry in std::fs::read_dir(&fixtures).expect("fixtures") {
+        let dir = entry.expect("an entry").path();
+        let Ok(text) = std::fs::read_to_string(dir.join("generation.json")) else { continue };
+        let cases: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list of cases");
+        for case in &cases {
+            let settings = case["settings"].as_object().expect("settings");
+            let sayable = settings.keys().all(|key| SETTINGS.iter().any(|(name, _)| name == key));
+            if !sayable || !settings.contains_key("max_new_tokens") || !case["pair"].is_null() {
+                continue;
+            }
+            let folder = tempfile::tempdir().expect("a folder");
+            let input = folder.path().join("input.jsonl");
+            std::fs::write(&input, serde_json::json!({ "ids": case["input"] }).to_string()).expect("written");
+            let (bundle, input) = (dir.to_string_lossy().into_owned(), input.to_string_lossy().into_owned());
+            let mut args = vec!["generate", "--json", "--bundle", &bundle, "--input", &input];
+            let values: Vec<(&str, String)> =
+                SETTINGS.iter().filter_map(|(name, flag)| Some((*flag, settings.get(*name)?.to_string()))).collect();
+            args.extend(values.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));
+            let (written, wanted) = (&json_lines(&run(&args))[0], &case["outputs"][0]);
+            assert_eq!(written["ids"], wanted["ids"], "{} {}", dir.display(), case["name"]);
+            match wanted["score"].as_f64() {
+                Some(score) => {
+                    let found = written["score"].as_f64().expect("beams have scores");
+                    assert!((found - score).abs() <= 1e-4 * score.abs().max(1.0), "{}: {found} for {score}", dir.display());
+                    beams += 1;
+                }
+                None => greedy += 1,
+            }
+        }
+    }
+    assert!(greedy > 0 && beams > 0, "{greedy} greedy and {beams} beam cases: the fixtures have changed");
+}
+
+#[test]
+fn a_bundle_with_one_changed_byte_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = root().join("services/refract/demo/prism");
+    for entry in std::fs::read_dir(&shipped).expect("the shipped Prism") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copied");
+    }
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("weights");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).expect("written");
+    let output = run(&["demo", "--json", "--prism", &folder.path().to_string_lossy()]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("model.safetensors"), "{error}");
+}
+
+#[test]
+fn a_bad_configuration_exits_64_and_names_the_key() {
+    let output = run(&["serve", "ranker", "--set", "ranker.river.items_in_flight=3"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{error}");
+    assert!(error.contains("items_in_flight"), "{error}");
+}
