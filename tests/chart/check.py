@@ -370,6 +370,28 @@ else:
         return wrong or ([] if checked > 100 else [f"only {checked} objects were checked: {done.stderr}"])
 
 
+admission = os.environ.get("REFRACT_ADMISSION")
+if not admission:
+    skip("Kubernetes' own validation", "tests/chart/admission could not be built (needs go and the Go module proxy)")
+else:
+
+    @step("Kubernetes' own validation and Pod Security admission (restricted) take every object")
+    def _():
+        named = [(r.name, o) for r in renderings for o in r.objects]
+        for path in sorted((ROOT / "k8s").glob("*/*.yaml")):
+            if path.name != "kustomization.yaml":
+                named += [(f"k8s/{path.parent.name}", o) for o in yaml_by_helm.load(yaml_by_helm.documents(path.read_text()))]
+        done = subprocess.run([admission], input=json.dumps([o for _, o in named]), capture_output=True, text=True, check=False)
+        if done.returncode:
+            return [f"tests/chart/admission: {done.stdout}{done.stderr}"]
+        wrong = []
+        for line in done.stdout.splitlines():
+            number, _, complaint = line.partition("\t")
+            owner, o = named[int(number)]
+            wrong.append(f"{owner}: {o['metadata']['name']}: {complaint}")
+        return wrong or ([] if int(done.stderr) > 100 else [f"only {done.stderr.strip()} objects were validated"])
+
+
 if not shutil.which("promtool"):
     skip("promtool", "it could not be installed (the Debian package prometheus has it)")
 else:

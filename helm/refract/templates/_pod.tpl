@@ -181,7 +181,7 @@ spec:
     - name: knowledge
       secret:
         secretName: {{ include "refract.knowledgeSecret" $root }}
-        defaultMode: 0440
+        defaultMode: 288 # 0440
         items:
           - {key: {{ $root.Values.knowledge.secretKey }}, path: secret}
           {{- if eq $root.Values.knowledge.store "external" }}

@@ -102,6 +102,10 @@ func validate(object runtime.Object) (field.ErrorList, bool) {
 	case *core.Pod:
 		return corevalidation.ValidatePodCreate(o, corevalidation.PodValidationOptions{}), true
 	case *core.Service:
+		// The API server's storage fills this in before it validates.
+		if o.Spec.ClusterIP != "" && len(o.Spec.ClusterIPs) == 0 {
+			o.Spec.ClusterIPs = []string{o.Spec.ClusterIP}
+		}
 		return corevalidation.ValidateServiceCreate(o), true
 	case *core.ConfigMap:
 		return corevalidation.ValidateConfigMap(o), true
