@@ -409,6 +409,18 @@ else:
                     return [f"promtool {' '.join(args)}: {done.stdout}{done.stderr}"]
         return [f"alerts.py: {name} has no case" for name in untested]
 
+    @step("promtool: every query of the dashboard and the scalers is PromQL")
+    def _():
+        queries = [t["expr"] for p in dashboard.dashboard()["panels"] for t in p.get("targets", [])]
+        queries += [t["metadata"]["query"] for r in renderings for o in r.of("ScaledObject") for t in o["spec"]["triggers"]]
+        filled = [q.replace("$namespace", "refract").replace("$__rate_interval", "1m") for q in queries]
+        rules = [{"record": f"query:{n}", "expr": q} for n, q in enumerate(filled)]
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            json.dump({"groups": [{"name": "queries", "rules": rules}]}, file)
+            file.flush()
+            done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
+        return [f"{done.stdout}{done.stderr}"] if done.returncode or not queries else []
+
 
 @step("a download is unpacked once it is whole, kept, and refused with another sum")
 def _():
