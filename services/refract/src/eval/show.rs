@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::observe::Observed;
+use super::observe::{Observed, Told};
 use super::report::rung_name;
 
 /// Faulty texts that are printed at most.
@@ -60,9 +60,9 @@ pub(crate) fn text(one: &Observed) -> String {
 /// Texts that a caller would get and that are faulty or slip, with what is wrong; then those before the gate.
 pub(crate) fn faulty(observed: &[Observed]) -> String {
     let mut out = String::new();
-    let sides: [(&str, fn(&Observed) -> &super::observe::Told); 2] =
-        [("after", |o| &o.after), ("before", |o| &o.before)];
-    for (name, side) in sides {
+    let after: fn(&Observed) -> &Told = |one| &one.after;
+    let before: fn(&Observed) -> &Told = |one| &one.before;
+    for (name, side) in [("after", after), ("before", before)] {
         let bad: Vec<&Observed> = observed
             .iter()
             .filter(|o| !side(o).verdict.faults.is_empty() || !side(o).slips.is_empty())

@@ -340,6 +340,10 @@ fn each_planted_fault_is_found() {
             Fault::ForeignValue(s("comedy")),
         ),
         (
+            "Like Heat, The Insider is a romance.",
+            Fault::ForeignValue(s("romance")),
+        ),
+        (
             "Like Heat, The Insider is another comedy.",
             Fault::ForeignValue(s("comedy")),
         ),

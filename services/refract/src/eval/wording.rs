@@ -108,9 +108,11 @@ fn begins_with_vowel_sound(word: &str) -> Option<bool> {
         };
     }
     let first = lower.chars().next()?;
-    first
-        .is_ascii_alphabetic()
-        .then(|| matches!(first, 'a' | 'e' | 'i' | 'o' | 'u'))
+    if first.is_ascii_alphabetic() {
+        Some("aeiou".contains(first))
+    } else {
+        None
+    }
 }
 
 /// Whether three words in a row come twice in a wording (titles and values count as one word each).
