@@ -16,6 +16,7 @@
 //!   pool can share that work.
 
 mod candle;
+mod cpu;
 mod scripted;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use refract_model::{PairRows, PairTables};
 pub use crate::kv::{CrossSlot, RowMove, RowSlot};
 pub use crate::scheduler::EncodeCost;
 pub use candle::ModelRunner;
+pub use cpu::{CpuOptions, CpuRunner, Isa, Precision};
 pub use scripted::{Gate, Scripted};
 
 /// What must be known of a model to decode with it.

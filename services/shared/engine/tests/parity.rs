@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use refract_engine::runner::{EncodeCost, Scripted, Shape};
+use refract_engine::runner::{CpuOptions, CpuRunner, EncodeCost, Precision, Scripted, Shape};
 use refract_engine::{
     Config, EarlyStopping, Engine, Finish, Finished, Generation, GenerationParams, Hypothesis, PairRows,
     Request,
@@ -210,6 +210,26 @@ fn load(dir: &Path) -> (Model, Vec<ModelCase>, Vec<Request>) {
     (model, cases, requests)
 }
 
+/// An engine for each way of running the model in f32.
+fn engines(dir: &Path, model: Model, config: &Config) -> [(&'static str, Engine); 2] {
+    let options = CpuOptions {
+        precision: Precision::F32,
+        threads: 1,
+        isa: None,
+    };
+    let cpu = CpuRunner::load(dir, &options).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    [
+        (
+            "tensors",
+            Engine::for_model(model, config.clone()).expect("a sound config"),
+        ),
+        (
+            "packed",
+            Engine::start(cpu, config.clone()).expect("a sound config"),
+        ),
+    ]
+}
+
 fn assert_case(dir: &Path, case: &ModelCase, how: &str, got: &Finished) {
     let what = format!(
         "{} {} {how}",
@@ -225,15 +245,20 @@ async fn every_model_generates_as_the_reference_does_alone_and_in_a_batch() {
     assert!(!fixtures.is_empty());
     for dir in fixtures {
         let (model, cases, requests) = load(&dir);
-        let engine = Engine::for_model(model, Config::default()).expect("a sound config");
-        engine.warm_up().await.expect("warm");
-        let (alone, together) = alone_and_together(&engine, &requests).await;
-        for ((case, alone), together) in cases.iter().zip(&alone).zip(&together) {
-            assert_case(&dir, case, "alone", alone);
-            assert_case(&dir, case, "in a batch", together);
+        for (runner, engine) in engines(&dir, model, &Config::default()) {
+            engine.warm_up().await.expect("warm");
+            let (alone, together) = alone_and_together(&engine, &requests).await;
+            for ((case, alone), together) in cases.iter().zip(&alone).zip(&together) {
+                assert_case(&dir, case, &format!("alone, {runner}"), alone);
+                assert_case(&dir, case, &format!("in a batch, {runner}"), together);
+            }
+            assert_eq!(engine.stats().kv_tokens_used, 0);
+            assert_eq!(
+                engine.stats().kv_bytes,
+                0,
+                "{runner}: the runner holds nothing when idle"
+            );
         }
-        assert_eq!(engine.stats().kv_tokens_used, 0);
-        assert_eq!(engine.stats().kv_bytes, 0, "the runner holds nothing when idle");
     }
 }
 
@@ -252,20 +277,17 @@ async fn a_crowded_engine_generates_the_same() {
             step_decode_tokens_max: 12,
             ..Config::default()
         };
-        let engine = Engine::for_model(model, config).expect("a sound config");
-        let handle = engine.handle();
-        let running: Vec<Generation> = requests
-            .iter()
-            .rev()
-            .map(|r| handle.generate(r.clone()).expect("accepted"))
-            .collect();
-        for (case, generation) in cases.iter().rev().zip(running) {
-            assert_case(
-                &dir,
-                case,
-                "in a crowd",
-                &generation.collect().await.expect("finished"),
-            );
+        for (runner, engine) in engines(&dir, model, &config) {
+            let handle = engine.handle();
+            let running: Vec<Generation> = requests
+                .iter()
+                .rev()
+                .map(|r| handle.generate(r.clone()).expect("accepted"))
+                .collect();
+            for (case, generation) in cases.iter().rev().zip(running) {
+                let got = generation.collect().await.expect("finished");
+                assert_case(&dir, case, &format!("in a crowd, {runner}"), &got);
+            }
         }
     }
 }
