@@ -222,9 +222,9 @@ pub struct TrainRanker {
 }
 
 /// What the shipped bundles are trained with.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 32;
 pub const LEARNING_RATE: f64 = 2e-3;
-pub const EXAMPLES: usize = 60_000;
+pub const EXAMPLES: usize = 30_000;
 
 #[derive(Debug, Args, Clone)]
 pub struct TrainModel {
@@ -251,6 +251,9 @@ pub struct TrainModel {
     /// Stop after this long, at the next checkpoint, and write the best bundle so far.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub time_max: Option<std::time::Duration>,
+    /// Threads of the numeric library: more pay only for models larger than these, on idle cores.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
     /// Go on from the checkpoint in `<out>.training`, if there is one.
     #[arg(long)]
     pub resume: bool,

@@ -36,7 +36,7 @@ pub struct Prompt {
     /// History items that could have been named and had no room (the oldest).
     pub history_truncated: u32,
     slots: Option<Arc<SlotTable>>,
-    /// The Oracle's candidates, in the prompt's words.
+    /// The Oracle's candidates, by the names they have in the prompt.
     candidates: Vec<(String, Relation)>,
     scene: Scene,
     gate: Gate,

@@ -136,6 +136,9 @@ pub fn write_slot_tokenizer(dir: &Path, role: Role, limits: &SlotLimits) -> Resu
         Role::Oracle => &["<pad>", "</s>", "<unk>"],
     };
     let mut words: BTreeSet<String> = PROMPT_WORDS.split_whitespace().map(str::to_owned).collect();
+    if role == Role::Oracle {
+        words.extend((1..=crate::template::CANDIDATES_MAX).map(|n| format!("c{n}")));
+    }
     if role == Role::Prism {
         words.extend((0..refract_truth::STYLES).map(slots::style_word));
         words.extend(refract_truth::phrase::all_patterns().flat_map(slots::tokens_of_pattern));
