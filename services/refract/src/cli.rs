@@ -7,13 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Explained recommendations, served: what to recommend, and why, in one or two true sentences.
 #[derive(Debug, Parser)]
 #[command(name = "refract", version, max_term_width = 110, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// See it work: three services on loopback, real films, streamed explanations, then the same again from the cache.
     Demo(Demo),
     /// Run services: all of them in one process, or one role of a cluster.
@@ -40,50 +40,50 @@ pub enum Command {
 }
 
 #[derive(Debug, Args, Clone, Default)]
-pub struct DataArgs {
+pub(crate) struct DataArgs {
     /// A data set in Refract's format (see `refract import`); without it, the films shipped with Refract.
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Where the shipped data and models are, if not beside the binary.
     #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
-    pub assets: Option<PathBuf>,
+    pub(crate) assets: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     /// Whose taste to use; `refract users` lists some.
     #[arg(long, value_name = "ID", conflicts_with = "likes")]
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Your own taste instead: a title you like; repeat it. Near misses are forgiven.
     #[arg(long, value_name = "TITLE", num_args = 1..)]
-    pub likes: Vec<String>,
+    pub(crate) likes: Vec<String>,
     /// How many items to recommend.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub limit: u32,
+    pub(crate) limit: u32,
     /// Only items with this attribute value, e.g. `genre=comedy`; repeat to combine.
     #[arg(long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub(crate) filter: Vec<String>,
     /// Varies the wording; the same number gives the same text.
     #[arg(long, default_value_t = 0)]
-    pub style: u32,
+    pub(crate) style: u32,
     /// Oracle bundle to use instead of the shipped one.
     #[arg(long, value_name = "DIR")]
-    pub oracle: Option<PathBuf>,
+    pub(crate) oracle: Option<PathBuf>,
     /// Prism bundle to use instead of the shipped one.
     #[arg(long, value_name = "DIR")]
-    pub prism: Option<PathBuf>,
+    pub(crate) prism: Option<PathBuf>,
     /// Remember knowledge in this Redis instead of in memory, e.g. `redis://127.0.0.1:6379`.
     #[arg(long, value_name = "URL")]
-    pub redis: Option<String>,
+    pub(crate) redis: Option<String>,
     /// Events as lines of JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     All,
     Ranker,
     Oracle,
@@ -91,111 +91,111 @@ pub enum Role {
 }
 
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Which role this process plays.
     #[arg(value_enum)]
-    pub role: Role,
+    pub(crate) role: Role,
     /// Configuration file (TOML). Environment variables `REFRACT_<SECTION>__<KEY>` and `--set` override it.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Override one key, e.g. `--set ranker.listen.address=127.0.0.1:7001`; repeat it.
     #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Print the configuration in force as TOML and stop.
     #[arg(long)]
-    pub print_config: bool,
+    pub(crate) print_config: bool,
     /// Where the shipped data and models are, if not beside the binary.
     #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
-    pub assets: Option<PathBuf>,
+    pub(crate) assets: Option<PathBuf>,
     /// Where the configuration names no port, take any free one instead of 7001–7003 and 7101–7103 (see --ready-file).
     #[arg(long)]
     pub(crate) any_port: bool,
     /// Write the bound addresses as one JSON object to this file once everything serves (for scripts; ports may be 0).
     #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address of a ranker.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001", env = "REFRACT_TARGET")]
-    pub target: String,
+    pub(crate) target: String,
     /// Give up after this long.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
-    pub deadline: std::time::Duration,
+    pub(crate) deadline: std::time::Duration,
 }
 
 #[derive(Debug, Args)]
-pub struct Recommend {
+pub(crate) struct Recommend {
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
     /// For whom.
     #[arg(long, value_name = "ID")]
-    pub user: String,
+    pub(crate) user: String,
     /// How many items.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub limit: u32,
+    pub(crate) limit: u32,
     /// Only items with this attribute value, e.g. `genre=comedy`; repeat to combine.
     #[arg(long, value_name = "NAME=VALUE")]
-    pub filter: Vec<String>,
+    pub(crate) filter: Vec<String>,
     /// Varies the wording.
     #[arg(long, default_value_t = 0)]
-    pub style: u32,
+    pub(crate) style: u32,
     /// Events as lines of JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
     /// For whom.
     #[arg(long, value_name = "ID")]
-    pub user: String,
+    pub(crate) user: String,
     /// Which items, by id; repeat it.
     #[arg(long = "item", value_name = "ID", required = true)]
-    pub items: Vec<String>,
+    pub(crate) items: Vec<String>,
     /// Varies the wording.
     #[arg(long, default_value_t = 0)]
-    pub style: u32,
+    pub(crate) style: u32,
     /// Events as lines of JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Users {
+pub(crate) struct Users {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     /// At most so many.
     #[arg(long, default_value_t = 40)]
-    pub limit: usize,
+    pub(crate) limit: usize,
     /// Lines of JSON.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Import {
+pub(crate) enum Import {
     /// A directory with `items.jsonl` and `interactions.csv` (ratings 0–10).
     Films(ImportFilms),
 }
 
 #[derive(Debug, Args)]
-pub struct ImportFilms {
+pub(crate) struct ImportFilms {
     /// The directory to read.
-    pub from: PathBuf,
+    pub(crate) from: PathBuf,
     /// The directory to write; must not exist.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Fail when more than this share of interaction rows is bad.
     #[arg(long, default_value_t = 0.01)]
-    pub bad_rows_max: f64,
+    pub(crate) bad_rows_max: f64,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Train {
+pub(crate) enum Train {
     /// Implicit ALS on a data set's interactions.
     Ranker(TrainRanker),
     /// The small slot Oracle (T5), on a corpus written from a data set.
@@ -207,79 +207,79 @@ pub enum Train {
 }
 
 #[derive(Debug, Args)]
-pub struct TrainRanker {
+pub(crate) struct TrainRanker {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     /// Directory to write the model to.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Seed of the factors' start.
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// One JSON object at the end.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// What the shipped bundles are trained with.
-pub const BATCH: usize = 32;
-pub const LEARNING_RATE: f64 = 2e-3;
-pub const EXAMPLES: usize = 30_000;
+pub(crate) const BATCH: usize = 32;
+pub(crate) const LEARNING_RATE: f64 = 2e-3;
+pub(crate) const EXAMPLES: usize = 30_000;
 
 #[derive(Debug, Args, Clone)]
-pub struct TrainModel {
+pub(crate) struct TrainModel {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     /// Bundle directory to write.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Optimiser steps.
     #[arg(long)]
-    pub steps: Option<usize>,
+    pub(crate) steps: Option<usize>,
     /// Examples per step.
     #[arg(long, default_value_t = BATCH)]
-    pub batch: usize,
+    pub(crate) batch: usize,
     /// Peak learning rate.
     #[arg(long, default_value_t = LEARNING_RATE)]
-    pub learning_rate: f64,
+    pub(crate) learning_rate: f64,
     /// Corpus size in examples.
     #[arg(long, default_value_t = EXAMPLES)]
-    pub examples: usize,
+    pub(crate) examples: usize,
     /// Seed of weights, corpus and order.
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Stop after this long, at the next checkpoint, and write the best bundle so far.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub time_max: Option<std::time::Duration>,
+    pub(crate) time_max: Option<std::time::Duration>,
     /// Threads of the numeric library: more pay only for models larger than these, on idle cores.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
     /// Go on from the checkpoint in `<out>.training`, if there is one.
     #[arg(long)]
-    pub resume: bool,
+    pub(crate) resume: bool,
     /// Lines of JSON instead of a progress bar.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct TrainDemo {
+pub(crate) struct TrainDemo {
     /// Directory to write `ranker/`, `oracle/` and `prism/` to.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Go on where an earlier run was stopped.
     #[arg(long)]
-    pub resume: bool,
+    pub(crate) resume: bool,
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Eval {
+pub(crate) enum Eval {
     /// HR, recall and NDCG against popularity and item kNN, full ranking.
     Ranker(EvalRanker),
     /// Truth of explanations over many users, before and after the gate.
@@ -287,87 +287,87 @@ pub enum Eval {
 }
 
 #[derive(Debug, Args)]
-pub struct EvalRanker {
+pub(crate) struct EvalRanker {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// One JSON object a line.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct EvalExplanations {
+pub(crate) struct EvalExplanations {
     #[command(flatten)]
-    pub data: DataArgs,
+    pub(crate) data: DataArgs,
     /// Oracle bundle; the shipped one by default.
     #[arg(long, value_name = "DIR")]
-    pub oracle: Option<PathBuf>,
+    pub(crate) oracle: Option<PathBuf>,
     /// Prism bundle; the shipped one by default.
     #[arg(long, value_name = "DIR")]
-    pub prism: Option<PathBuf>,
+    pub(crate) prism: Option<PathBuf>,
     /// How many users, drawn by the seed.
     #[arg(long, default_value_t = 500)]
-    pub users: usize,
+    pub(crate) users: usize,
     /// How many items for each.
     #[arg(long, default_value_t = 2)]
-    pub items: usize,
+    pub(crate) items: usize,
     /// Print so many explanations at random, to be read.
     #[arg(long, default_value_t = 20)]
-    pub show: usize,
+    pub(crate) show: usize,
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// One JSON object a line.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Generate {
+pub(crate) struct Generate {
     /// A model directory in the Hugging Face layout, with or without `bundle.toml` and tokenizer.
     #[arg(long, value_name = "DIR")]
-    pub bundle: PathBuf,
+    pub(crate) bundle: PathBuf,
     /// Lines `{"text": …}` or `{"ids": […]}`; standard input by default.
     #[arg(long, value_name = "FILE.jsonl")]
-    pub input: Option<PathBuf>,
+    pub(crate) input: Option<PathBuf>,
     /// Beams; 1 is greedy.
     #[arg(long)]
-    pub num_beams: Option<usize>,
+    pub(crate) num_beams: Option<usize>,
     /// Most tokens to write.
     #[arg(long)]
-    pub max_new_tokens: Option<usize>,
+    pub(crate) max_new_tokens: Option<usize>,
     /// Fewest tokens to write before the end is allowed.
     #[arg(long)]
-    pub min_new_tokens: Option<usize>,
+    pub(crate) min_new_tokens: Option<usize>,
     /// Beam scores are divided by length to this power.
     #[arg(long)]
-    pub length_penalty: Option<f32>,
+    pub(crate) length_penalty: Option<f32>,
     /// Logits of tokens already written are divided (or multiplied, if negative) by this.
     #[arg(long)]
-    pub repetition_penalty: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
     /// No n-gram of this size twice; 0 is off.
     #[arg(long)]
-    pub no_repeat_ngram_size: Option<usize>,
+    pub(crate) no_repeat_ngram_size: Option<usize>,
     /// Number format of the weights.
     #[arg(long, value_enum, default_value_t = Precision::F32)]
-    pub dtype: Precision,
+    pub(crate) dtype: Precision,
     /// Lines of JSON `{"ids", "text", "finish_reason", "score"}` (otherwise the text alone).
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
+pub(crate) enum Precision {
     F32,
     Bf16,
 }
 
 #[derive(Debug, Args)]
-pub struct Population {
+pub(crate) struct Population {
     /// Data directory holding `items.jsonl` and the tastes; rewrites `interactions.csv` and `users.jsonl` there.
     #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 }

@@ -144,6 +144,7 @@ impl ExplainQuery {
 /// What an explainer streams. Every delta has passed the truth gate, so nothing is ever taken back: the deltas joined
 /// are `Explanation::text`, and `Done` comes exactly once, last.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one at a time and short-lived: a box would only move the bytes
 pub enum ExplanationEvent {
     Delta(String),
     Done(Explanation),
