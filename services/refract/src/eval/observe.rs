@@ -51,6 +51,8 @@ pub(crate) struct Observed {
     pub(crate) rung: Rung,
     pub(crate) claims: usize,
     pub(crate) claims_unfounded: usize,
+    /// Whether knowledge that this request supports was there for the first text.
+    pub(crate) informed: bool,
     /// Why the gate cut the first text.
     pub(crate) refused: Vec<&'static str>,
     pub(crate) facts: usize,
@@ -63,8 +65,10 @@ pub(crate) struct Observed {
 /// The same pair asked otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Ablation {
-    /// Without knowledge.
+    /// Without knowledge: what the caller gets, its rung, and the model's own text.
     pub(crate) without: Told,
+    pub(crate) without_rung: Rung,
+    pub(crate) without_before: Told,
     /// With the knowledge of another user's other item, and the rung that came of it.
     pub(crate) foreign: Option<(Told, Rung)>,
     /// The same item for another user's history.

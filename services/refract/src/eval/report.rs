@@ -112,7 +112,7 @@ pub(crate) fn table(metrics: &[Metric]) -> String {
         })
     };
     let mut out = format!(
-        "{:<40} {:>24} {:>24} {:>10} {:>6} {:>6}\n",
+        "{:<46} {:>24} {:>24} {:>10} {:>6} {:>6}\n",
         "metric (95 % interval)", "before the gate", "after", "goal", "holds", "n"
     );
     for metric in metrics {
@@ -128,7 +128,7 @@ pub(crate) fn table(metrics: &[Metric]) -> String {
         let (before, after) = (cell(metric.unit, metric.before), cell(metric.unit, metric.after));
         writeln!(
             out,
-            "{:<40} {before:>24} {after:>24} {goal:>10} {holds:>6} {n:>6}",
+            "{:<46} {before:>24} {after:>24} {goal:>10} {holds:>6} {n:>6}",
             metric.name
         )
         .expect("writing to a string");

@@ -135,10 +135,34 @@ fn truth(observed: &[Observed], seed: u64) -> Vec<Metric> {
         both(observed, "faultless", "share", always, seed, |told| {
             yes(told.verdict.faults.is_empty())
         }),
+        split(observed, "faultless/with_knowledge", true, seed),
+        split(observed, "faultless/without_knowledge", false, seed),
         both(observed, "names_history", "share", None, seed, |told| {
             yes(told.verdict.history_titles > 0)
         }),
     ]
+}
+
+/// Where the Prism was told what to say, and where it had to find out by itself.
+fn split(observed: &[Observed], name: &str, informed: bool, seed: u64) -> Metric {
+    let faultless = |told: &Told| yes(told.verdict.faults.is_empty());
+    Metric {
+        name: name.to_owned(),
+        unit: "share",
+        before: over(
+            observed,
+            |o| (o.informed == informed).then_some(&o.before),
+            faultless,
+            seed,
+        ),
+        after: over(
+            observed,
+            |o| (o.informed == informed).then_some(&o.after),
+            faultless,
+            seed,
+        ),
+        goal: Some(Goal::AtLeast(1.0)),
+    }
 }
 
 fn wordings(observed: &[Observed], seed: u64) -> Vec<Metric> {
@@ -232,20 +256,18 @@ fn rungs(observed: &[Observed], seed: u64) -> Vec<Metric> {
             })
         })
         .collect();
-    let by_model = |one: &Observed| {
-        matches!(
-            one.rung,
-            Rung::Fresh | Rung::Cached | Rung::Stale | Rung::HistoryOnly
-        )
-    };
     metrics.push(share(
         observed,
         "written_by_the_model".to_owned(),
         Some(Goal::AtLeast(0.95)),
         seed,
-        by_model,
+        |one| is_by_model(one.rung),
     ));
     metrics
+}
+
+fn is_by_model(rung: Rung) -> bool {
+    matches!(rung, Rung::Fresh | Rung::Cached | Rung::Stale | Rung::HistoryOnly)
 }
 
 /// Of the first attempt: the gate cuts a text at the first sentence that it refuses.
@@ -320,19 +342,26 @@ fn ablation(observed: &[Observed], seed: u64) -> Vec<Metric> {
             goal,
         }
     };
+    let sides = |name: &str, goal, of: &dyn Fn(&Told) -> bool| Metric {
+        before: over("", None, &|one| Some(of(&one.ablation.as_ref()?.without_before))).after,
+        ..over(name, goal, &|one| Some(of(&one.ablation.as_ref()?.without)))
+    };
     let ablation = |one: &Observed| one.ablation.clone();
     vec![
         over("ablation/with/names_history", None, &|one| {
             Some(one.after.verdict.history_titles > 0)
         }),
-        over("ablation/without/names_history", None, &|one| {
-            Some(ablation(one)?.without.verdict.history_titles > 0)
+        sides("ablation/without/names_history", None, &|told| {
+            told.verdict.history_titles > 0
         }),
         over("ablation/without/text_changes", None, &|one| {
             Some(ablation(one)?.without.text != one.after.text)
         }),
-        over("ablation/without/faultless", Some(Goal::AtLeast(1.0)), &|one| {
-            Some(ablation(one)?.without.verdict.faults.is_empty())
+        sides("ablation/without/faultless", Some(Goal::AtLeast(1.0)), &|told| {
+            told.verdict.faults.is_empty()
+        }),
+        over("ablation/without/written_by_the_model", None, &|one| {
+            Some(is_by_model(ablation(one)?.without_rung))
         }),
         over("ablation/foreign/below_fresh", None, &|one| {
             Some(ablation(one)?.foreign?.1 != Rung::Fresh)

@@ -77,6 +77,7 @@ impl Bench {
                 .map(|i| i.item.title.clone())
                 .collect(),
             before: told(raw.text),
+            informed: raw.informed,
             claims: claims.len(),
             claims_unfounded: unfounded_claims(&scene, &explanation.text, claims, facts)
                 .len()
@@ -152,8 +153,14 @@ impl Bench {
         filler.push(&text);
         filler.finish();
         let refused = filler.refusals().iter().map(|refusal| refusal.as_str()).collect();
+        let informed = query
+            .knowledge
+            .iter()
+            .flat_map(|k| &k.facts)
+            .any(|fact| prompt.gate().supports(fact));
         Ok(Raw {
             text: filled(&prompt, &text),
+            informed,
             refused,
         })
     }
@@ -165,12 +172,12 @@ impl Bench {
         own: usize,
         scene: &Scene,
     ) -> Result<Ablation> {
-        let without = self
-            .prism_text(ExplainQuery {
-                knowledge: None,
-                ..query.clone()
-            })
-            .await?;
+        let ignorant = ExplainQuery {
+            knowledge: None,
+            ..query.clone()
+        };
+        let (without, without_raw) =
+            tokio::try_join!(self.prism_text(ignorant.clone()), self.raw(&ignorant))?;
         let item = &query.pair.item;
         let stranger = (1..users.len())
             .map(|step| &users[(own + step) % users.len()])
@@ -198,6 +205,8 @@ impl Bench {
         };
         Ok(Ablation {
             without: Told::of(&self.lexicon, scene, without.text),
+            without_rung: without.grounding.rung,
+            without_before: Told::of(&self.lexicon, scene, without_raw.text),
             foreign: None,
             other,
         })
@@ -244,6 +253,7 @@ impl Bench {
 
 struct Raw {
     text: String,
+    informed: bool,
     refused: Vec<&'static str>,
 }
 
