@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use refract_domain::{Affinity, History, Interaction, Item, ItemId, Signal};
+use refract_truth::text::fold;
 
 use super::lexicon::{Family, descriptor, forms};
 use super::words::{bare, tidy, words};
@@ -17,6 +18,41 @@ pub(crate) struct Subject {
     pub(crate) title: String,
     /// Newest opinion; of the item itself `None`.
     pub(crate) signal: Option<Signal>,
+    values: Vec<Held>,
+}
+
+/// One attribute value, in the forms in which texts are compared with it.
+#[derive(Clone, Debug)]
+struct Held {
+    family: Family,
+    /// Without accents: a name is the same person with and without them.
+    folded: String,
+    descriptor: String,
+}
+
+impl Subject {
+    fn of(item: &Arc<Item>, signal: Option<Signal>) -> Self {
+        let speakable =
+            |name: &str| Some(Family::of(name)).filter(|f| !matches!(f, Family::Prose | Family::Hidden));
+        let values = item
+            .attributes
+            .iter()
+            .filter_map(|(name, values)| Some((speakable(name)?, values)));
+        let held = |(family, values): (Family, &Vec<String>)| {
+            let held = |v: &String| Held {
+                family,
+                folded: fold(v),
+                descriptor: descriptor(v),
+            };
+            values.iter().map(held).collect::<Vec<_>>()
+        };
+        Self {
+            item: item.clone(),
+            title: tidy(&item.title),
+            signal,
+            values: values.flat_map(held).collect(),
+        }
+    }
 }
 
 /// The request behind a text.
@@ -45,16 +81,8 @@ impl Scene {
                 newest.insert(age, interaction);
             }
         }
-        let mut subjects = vec![Subject {
-            item: item.clone(),
-            title: tidy(&item.title),
-            signal: None,
-        }];
-        subjects.extend(newest.values().map(|i| Subject {
-            item: i.item.clone(),
-            title: tidy(&i.item.title),
-            signal: Some(i.signal),
-        }));
+        let mut subjects = vec![Subject::of(item, None)];
+        subjects.extend(newest.values().map(|i| Subject::of(&i.item, Some(i.signal))));
         let mut by_title: HashMap<String, Vec<Place>> = HashMap::new();
         let mut traceable = HashSet::new();
         for (place, subject) in subjects.iter().enumerate() {
@@ -101,8 +129,8 @@ impl Scene {
 
     /// Whether a subject has a value, in a family if one is given. Years hold for their decade, descriptions in any case.
     pub(crate) fn holds(&self, place: Place, value: &str, family: Option<Family>) -> bool {
-        let exact = tidy(value);
-        // Names keep their case; what describes is spoken of in lower case.
+        let folded = fold(value);
+        // Names keep their capitals; what describes is spoken of in lower case.
         let spoken = if value.contains(char::is_uppercase) {
             Vec::new()
         } else {
@@ -111,16 +139,14 @@ impl Scene {
         let decade = value
             .strip_suffix('s')
             .filter(|d| d.len() == 4 && d.ends_with('0') && d.bytes().all(|b| b.is_ascii_digit()));
-        self.subjects[place].item.attributes.iter().any(|(name, values)| {
-            let of = Family::of(name);
-            let fits =
-                family.is_none_or(|family| family == of) && !matches!(of, Family::Prose | Family::Hidden);
-            fits && values.iter().any(|held| {
-                let in_decade = decade
-                    .is_some_and(|d| of == Family::Year && held.len() == 4 && held.starts_with(&d[..3]));
-                in_decade || tidy(held) == exact || spoken.contains(&descriptor(held))
-            })
-        })
+        let has = |held: &Held| {
+            let year = held.family == Family::Year && held.folded.len() == 4;
+            let in_decade = decade.is_some_and(|d| year && held.folded.starts_with(&d[..3]));
+            in_decade || held.folded == folded || spoken.contains(&held.descriptor)
+        };
+        let held = &self.subjects[place].values;
+        held.iter()
+            .any(|held| family.is_none_or(|family| family == held.family) && has(held))
     }
 
     /// Whether anyone in the request has the value.
@@ -130,19 +156,23 @@ impl Scene {
 
     /// Whether the item and a history item share a value of a family (of any but the year, if none is given).
     pub(crate) fn shares(&self, place: Place, family: Option<Family>) -> bool {
-        self.item().attributes.iter().any(|(name, values)| {
-            let of = Family::of(name);
-            let fits = match family {
-                Some(family) => of == family,
-                None => !matches!(of, Family::Prose | Family::Hidden | Family::Year),
-            };
-            fits && values.iter().any(|value| {
-                self.holds(place, value, Some(of))
-                    || (of == Family::Year
-                        && value.len() == 4
-                        && self.holds(place, &format!("{}0s", &value[..3]), Some(of)))
+        let values = self
+            .item()
+            .attributes
+            .iter()
+            .map(|(name, values)| (Family::of(name), values));
+        let spoken = values.filter(|(of, _)| match family {
+            Some(family) => *of == family,
+            None => !matches!(of, Family::Prose | Family::Hidden | Family::Year),
+        });
+        spoken
+            .flat_map(|(of, values)| values.iter().map(move |value| (of, value)))
+            .any(|(of, value)| {
+                let decade = (of == Family::Year)
+                    .then(|| value.get(..3).map(|d| format!("{d}0s")))
+                    .flatten();
+                self.holds(place, value, Some(of)) || decade.is_some_and(|d| self.holds(place, &d, Some(of)))
             })
-        })
     }
 
     /// Whether people who like the history item like the item more often than chance: said by the ranker, and so in the data.

@@ -57,35 +57,54 @@ pub(crate) fn text(one: &Observed) -> String {
     out
 }
 
-/// Texts that a caller would get and that are faulty or slip, with what is wrong; then those before the gate.
+/// Texts that a caller would get and that are faulty or slip, with what is wrong; then those before the gate; then those that
+/// the gate cut and nothing here finds fault with: one of the two is wrong about them.
 pub(crate) fn faulty(observed: &[Observed]) -> String {
     let mut out = String::new();
-    let after: fn(&Observed) -> &Told = |one| &one.after;
-    let before: fn(&Observed) -> &Told = |one| &one.before;
-    for (name, side) in [("after", after), ("before", before)] {
-        let bad: Vec<&Observed> = observed
-            .iter()
-            .filter(|o| !side(o).verdict.faults.is_empty() || !side(o).slips.is_empty())
-            .collect();
-        if bad.is_empty() {
-            continue;
-        }
-        let _ = writeln!(
-            out,
-            "\nFaulty {name} the gate: {} (the first {})\n",
-            bad.len(),
-            bad.len().min(FAULTY_MAX)
-        );
-        for one in bad.into_iter().take(FAULTY_MAX) {
-            let told = side(one);
-            let _ = writeln!(out, "  {} → {}", one.item.title, told.text);
-            told.verdict.faults.iter().for_each(|fault| {
-                let _ = writeln!(out, "      {fault:?}");
-            });
-            told.slips.iter().for_each(|slip| {
-                let _ = writeln!(out, "      {slip:?}");
-            });
-        }
-    }
+    let wrong = |told: &Told| !told.verdict.faults.is_empty() || !told.slips.is_empty();
+    let after = observed
+        .iter()
+        .filter(|one| wrong(&one.after))
+        .map(|one| (one, &one.after));
+    list(&mut out, "Faulty after the gate", after.collect());
+    let before = observed
+        .iter()
+        .filter(|one| wrong(&one.before))
+        .map(|one| (one, &one.before));
+    list(&mut out, "Faulty before the gate", before.collect());
+    let cut = observed
+        .iter()
+        .filter(|one| !one.refused.is_empty() && one.before.verdict.faults.is_empty());
+    list(
+        &mut out,
+        "Cut by the gate, faultless to the checkers",
+        cut.map(|one| (one, &one.before)).collect(),
+    );
     out
+}
+
+fn list(out: &mut String, name: &str, found: Vec<(&Observed, &Told)>) {
+    if found.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n{name}: {} (the first {})\n",
+        found.len(),
+        found.len().min(FAULTY_MAX)
+    );
+    for (one, told) in found.into_iter().take(FAULTY_MAX) {
+        let refused = if one.refused.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", one.refused.join(", "))
+        };
+        let _ = writeln!(out, "  {} → {}{refused}", one.item.title, told.text);
+        told.verdict.faults.iter().for_each(|fault| {
+            let _ = writeln!(out, "      {fault:?}");
+        });
+        told.slips.iter().for_each(|slip| {
+            let _ = writeln!(out, "      {slip:?}");
+        });
+    }
 }

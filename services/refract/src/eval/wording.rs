@@ -17,9 +17,29 @@ pub(crate) enum Slip {
     Beginning,
     /// It does not end like one.
     Ending,
+    /// "The premise: follows …", "it a clerk who …": a clause in a place made for another kind.
+    Clause(String),
     /// A bracket or quotation mark without its other half.
     Unpaired,
 }
+
+/// Verbs that begin what is said of a story.
+const STORY_VERBS: &[&str] = &[
+    "follows",
+    "tells",
+    "centers",
+    "centres",
+    "revolves",
+    "is",
+    "depicts",
+    "chronicles",
+    "concerns",
+    "focuses",
+    "recounts",
+    "explores",
+    "portrays",
+    "deals",
+];
 
 /// Slips of a text; `own` are its titles and values, which may do as they please.
 pub(crate) fn slips(text: &str, own: &[&str]) -> Vec<Slip> {
@@ -41,6 +61,12 @@ pub(crate) fn slips(text: &str, own: &[&str]) -> Vec<Slip> {
         if gap != " " || is_own(&pair[0]) {
             continue;
         }
+        if ["it", "which", "film", "one"].contains(&first.as_str())
+            && ["a", "an", "the", "two"].contains(&second)
+            && !is_own(&pair[1])
+        {
+            found.push(Slip::Clause(format!("{first} {second}")));
+        }
         if (first == "a" && begins_with_vowel_sound(second) == Some(true))
             || (first == "an" && begins_with_vowel_sound(second) == Some(false))
         {
@@ -53,6 +79,15 @@ pub(crate) fn slips(text: &str, own: &[&str]) -> Vec<Slip> {
             && !first.chars().all(|c| c.is_ascii_digit())
         {
             found.push(Slip::DoubledWord(format!("{} {second}", pair[0].text)));
+        }
+    }
+    for opening in ["premise: ", "about: ", "story: "] {
+        let verb = text
+            .split(opening)
+            .nth(1)
+            .and_then(|rest| words(rest).first().map(|w| w.text.to_owned()));
+        if let Some(verb) = verb.filter(|verb| STORY_VERBS.contains(&verb.as_str())) {
+            found.push(Slip::Clause(format!("{opening}{verb}")));
         }
     }
     let mut plain = text.to_owned();
@@ -164,7 +199,7 @@ mod tests {
             "A Amélie",
             "¡Three Amigos!",
         ];
-        let cases: [(&str, &[Slip]); 12] = [
+        let cases: [(&str, &[Slip]); 14] = [
             ("Heat is an action film.", &[]),
             (
                 "Heat is a honest film from a 1980s series by a European.",
@@ -182,6 +217,14 @@ mod tests {
             ("Heat is a film", &[Slip::Ending]),
             ("Heat (1995 is a film.", &[Slip::Unpaired]),
             ("¡Three Amigos! is a film.", &[]),
+            (
+                "The premise: follows a thief.",
+                &[Slip::Clause("premise: follows".to_owned())],
+            ),
+            (
+                "Here is Heat. It a thief and a detective.",
+                &[Slip::Clause("it a".to_owned())],
+            ),
             ("Heat is an FBI film, a one-off and an hour long.", &[]),
         ];
         for (text, expected) in cases {
