@@ -22,6 +22,15 @@ type Film = (
 
 const FILMS: &[Film] = &[
     (
+        "gladiator-2",
+        "Gladiator II",
+        "2024",
+        "Ridley Scott",
+        &["Paul Mescal"],
+        &["action"],
+        "a captive who must fight for Rome",
+    ),
+    (
         "insider",
         "The Insider",
         "1999",
@@ -161,7 +170,7 @@ const FILMS: &[Film] = &[
 fn film(film: &Film) -> Arc<Item> {
     let (id, title, year, director, cast, genres, premise) = *film;
     let list = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
-    let attributes: Attributes = [
+    let mut attributes: Attributes = [
         ("year".to_owned(), list(&[year])),
         ("director".to_owned(), list(&[director])),
         ("lead".to_owned(), list(cast)),
@@ -169,6 +178,9 @@ fn film(film: &Film) -> Arc<Item> {
         ("premise".to_owned(), list(&[premise])),
     ]
     .into();
+    if title.starts_with("Gladiator") {
+        attributes.insert("series".to_owned(), list(&["Gladiator"]));
+    }
     Arc::new(Item {
         id: ItemId::new(id),
         title: title.to_owned(),
@@ -430,6 +442,31 @@ fn a_part_of_a_longer_name_is_not_the_title() {
         assert!(
             found.iter().any(|f| f.classes().contains(&Class::Untraceable)),
             "{text}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_series_named_like_a_film_is_known_by_its_place() {
+    assert_eq!(
+        faults(
+            "gladiator-2",
+            "Next to Gladiator, Gladiator II is another part of Gladiator."
+        ),
+        []
+    );
+    let wrong = |title: &str| Fault::WrongHolder {
+        value: "Gladiator".to_owned(),
+        title: title.to_owned(),
+    };
+    for text in [
+        "Next to Heat, Gladiator II is another part of Gladiator.",
+        "Gladiator II takes you back to Gladiator, as Heat did.",
+    ] {
+        assert!(
+            faults("gladiator-2", text).contains(&wrong("Heat")),
+            "{text}: {:?}",
+            faults("gladiator-2", text)
         );
     }
 }

@@ -103,7 +103,7 @@ impl<'r, 't> Reader<'r, 't> {
             };
             free_from = span.end;
             mentions.push(Mention {
-                meaning: self.meaning(surface),
+                meaning: self.meaning(surface, &self.text[..span.start]),
                 surface: surface.text.clone(),
                 span,
             });
@@ -180,9 +180,11 @@ impl<'r, 't> Reader<'r, 't> {
         false
     }
 
-    fn meaning(&self, surface: &Surface) -> Meaning {
+    fn meaning(&self, surface: &Surface, before: &str) -> Meaning {
         let places = self.scene.titled(&surface.text);
-        if !places.is_empty() {
+        // "Toy Story" is a film and a series: after "another part of" it is the series.
+        let as_value = surface.is_value && self.scene.anyone_holds(&surface.text) && speaks_of_series(before);
+        if !places.is_empty() && !as_value {
             Meaning::Title(places.to_vec())
         } else if surface.is_value && (self.scene.anyone_holds(&surface.text) || !surface.is_title) {
             Meaning::Value
@@ -306,6 +308,24 @@ impl<'r, 't> Reader<'r, 't> {
             })
             .collect()
     }
+}
+
+fn speaks_of_series(before: &str) -> bool {
+    const PHRASES: [&str; 9] = [
+        "part of ",
+        "parts of ",
+        "more of ",
+        "back to ",
+        "belong to ",
+        "belongs to ",
+        "series, ",
+        "series ",
+        "series: ",
+    ];
+    let lower = before.to_lowercase();
+    let sentence = lower.rsplit(['.', '!', '?']).next().unwrap_or_default();
+    PHRASES.iter().any(|phrase| lower.ends_with(phrase))
+        || (lower.ends_with(": ") && sentence.contains("series"))
 }
 
 fn opening_words(text: &str, words: &[Word<'_>]) -> Vec<bool> {
