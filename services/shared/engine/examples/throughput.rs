@@ -66,9 +66,10 @@ async fn main() {
     let seconds: f64 = setting("REFRACT_SECONDS")
         .and_then(|s| s.parse().ok())
         .unwrap_or(3.0);
+    println!("Rates are by processor time: what the machine does beside it takes wall time, not that.");
     println!(
-        "{:>5} {:>10} {:>10} {:>12} {:>9}",
-        "batch", "ms", "tokens/s", "explained/s", "peak MiB"
+        "{:>5} {:>9} {:>9} {:>10} {:>12} {:>9}",
+        "batch", "wall ms", "cpu ms", "tokens/s", "explained/s", "peak MiB"
     );
     for batch in batches
         .split(',')
@@ -81,10 +82,10 @@ async fn main() {
                     .collect()
             })
             .collect();
-        let mut times = Vec::new();
+        let (mut times, mut busy) = (Vec::new(), Vec::new());
         let begun = Instant::now();
         while times.len() < 3 || begun.elapsed().as_secs_f64() < seconds {
-            let start = Instant::now();
+            let (start, busy_before) = (Instant::now(), processor_seconds());
             let running: Vec<_> = prompts
                 .iter()
                 .map(|ids| {
@@ -101,17 +102,35 @@ async fn main() {
                 assert_eq!(done.hypotheses[0].ids.len(), NEW);
             }
             times.push(start.elapsed().as_secs_f64());
+            busy.push(processor_seconds() - busy_before);
         }
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        let per_second = batch as f64 / median;
+        let (wall, cpu) = (median(&mut times), median(&mut busy));
+        let per_second = batch as f64 / cpu;
         println!(
-            "{batch:>5} {:>10.1} {:>10.1} {per_second:>12.2} {:>9}",
-            median * 1e3,
+            "{batch:>5} {:>9.1} {:>9.1} {:>10.1} {per_second:>12.2} {:>9}",
+            wall * 1e3,
+            cpu * 1e3,
             per_second * NEW as f64,
             peak()
         );
     }
+}
+
+fn median(x: &mut [f64]) -> f64 {
+    x.sort_by(f64::total_cmp);
+    x[x.len() / 2]
+}
+
+/// Processor time of all threads so far; 0 where the system does not say.
+fn processor_seconds() -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return 0.0;
+    };
+    let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| -> Option<f64> {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    threads.filter_map(nanoseconds).sum::<f64>() / 1e9
 }
 
 /// Most memory that this process has had, in MiB; 0 where the system does not say.

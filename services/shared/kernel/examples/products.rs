@@ -44,7 +44,7 @@ fn main() {
                 let mut times = Vec::new();
                 let begin = Instant::now();
                 let mut i = 0;
-                while times.len() < 5 || begin.elapsed().as_millis() < 60 {
+                while times.len() < 5 || begin.elapsed().as_millis() < 100 {
                     let start = Instant::now();
                     kernels.multiply(&x, &w[i % w.len()], Finish::default(), &mut y, &mut scratch);
                     times.push(start.elapsed().as_secs_f64());

@@ -99,7 +99,8 @@ pub(crate) unsafe fn one_by_two(a: *const i8, b0: *const i8, b1: *const i8, step
     );
 }
 
-/// 32 rows × 2 panels: `acc[block][panel][row][column]`.
+/// 32 rows × 2 panels: `acc[block][panel][row][column]`. Asks for the next two panels meanwhile: with few rows it is as
+/// fast as weights arrive.
 ///
 /// # Safety
 /// As [`one_by_two`], with `a1` the second block of rows and room for 4 × 256 numbers.
@@ -120,8 +121,40 @@ pub(crate) unsafe fn two_by_two(
         "2:",
         "tileloadd tmm4, [{a0} + {line}*1]",
         "tileloadd tmm6, [{b0} + {line}*1]",
+        "prefetcht1 [{b0} + {ahead} + 0]",
+        "prefetcht1 [{b0} + {ahead} + 64]",
+        "prefetcht1 [{b0} + {ahead} + 128]",
+        "prefetcht1 [{b0} + {ahead} + 192]",
+        "prefetcht1 [{b0} + {ahead} + 256]",
+        "prefetcht1 [{b0} + {ahead} + 320]",
+        "prefetcht1 [{b0} + {ahead} + 384]",
+        "prefetcht1 [{b0} + {ahead} + 448]",
+        "prefetcht1 [{b0} + {ahead} + 512]",
+        "prefetcht1 [{b0} + {ahead} + 576]",
+        "prefetcht1 [{b0} + {ahead} + 640]",
+        "prefetcht1 [{b0} + {ahead} + 704]",
+        "prefetcht1 [{b0} + {ahead} + 768]",
+        "prefetcht1 [{b0} + {ahead} + 832]",
+        "prefetcht1 [{b0} + {ahead} + 896]",
+        "prefetcht1 [{b0} + {ahead} + 960]",
         "tdpbssd tmm0, tmm4, tmm6",
         "tileloadd tmm7, [{b1} + {line}*1]",
+        "prefetcht1 [{b1} + {ahead} + 0]",
+        "prefetcht1 [{b1} + {ahead} + 64]",
+        "prefetcht1 [{b1} + {ahead} + 128]",
+        "prefetcht1 [{b1} + {ahead} + 192]",
+        "prefetcht1 [{b1} + {ahead} + 256]",
+        "prefetcht1 [{b1} + {ahead} + 320]",
+        "prefetcht1 [{b1} + {ahead} + 384]",
+        "prefetcht1 [{b1} + {ahead} + 448]",
+        "prefetcht1 [{b1} + {ahead} + 512]",
+        "prefetcht1 [{b1} + {ahead} + 576]",
+        "prefetcht1 [{b1} + {ahead} + 640]",
+        "prefetcht1 [{b1} + {ahead} + 704]",
+        "prefetcht1 [{b1} + {ahead} + 768]",
+        "prefetcht1 [{b1} + {ahead} + 832]",
+        "prefetcht1 [{b1} + {ahead} + 896]",
+        "prefetcht1 [{b1} + {ahead} + 960]",
         "tdpbssd tmm1, tmm4, tmm7",
         "tileloadd tmm5, [{a1} + {line}*1]",
         "tdpbssd tmm2, tmm5, tmm6",
@@ -137,7 +170,7 @@ pub(crate) unsafe fn two_by_two(
         "tilestored [{acc} + {line}*1 + 2048], tmm2",
         "tilestored [{acc} + {line}*1 + 3072], tmm3",
         a0 = inout(reg) a0 => _, a1 = inout(reg) a1 => _, b0 = inout(reg) b0 => _, b1 = inout(reg) b1 => _,
-        steps = inout(reg) steps => _, acc = in(reg) acc, line = in(reg) 64_usize, tile = const TILE,
+        steps = inout(reg) steps => _, acc = in(reg) acc, line = in(reg) 64_usize, tile = const TILE, ahead = in(reg) 2 * steps * TILE,
         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
         options(nostack),
     );

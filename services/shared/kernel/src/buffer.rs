@@ -1,6 +1,6 @@
 //! Memory aligned to cache lines, zeroed, on large pages where it is large.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -33,15 +33,19 @@ impl<T: Plain> Buffer<T> {
         )
         .expect("a buffer that the address space can hold");
         // SAFETY: the layout has a size above zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start.cast::<T>()) else {
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
+        // Asked for before anything is written: a page that exists stays as small as it is.
         #[cfg(target_os = "linux")]
         if large {
             // SAFETY: the range is ours and page-aligned; the call is a hint, so its answer does not matter.
             unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
         }
+        // SAFETY: so many bytes were allocated; zeros are values of every plain type.
+        unsafe { start.as_ptr().write_bytes(0, layout.size()) };
+        let start = start.cast::<T>();
         Self { start, len, layout }
     }
 
