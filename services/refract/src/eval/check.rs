@@ -4,7 +4,7 @@ mod cues;
 mod judge;
 
 use super::lexicon::Lexicon;
-use super::read::{contains_word, read};
+use super::read::{Reading, contains_word, read};
 use super::scene::Scene;
 use judge::Judge;
 
@@ -79,6 +79,8 @@ pub(crate) struct Verdict {
     pub(crate) names_item: bool,
     /// History titles named.
     pub(crate) history_titles: usize,
+    /// It names a person or series that the item shares with something the user liked.
+    pub(crate) says_name_in_common: bool,
     /// The text with its titles and values taken out: how it is worded, whoever it is about.
     pub(crate) wording: String,
 }
@@ -123,6 +125,14 @@ pub(crate) fn check(lexicon: &Lexicon, scene: &Scene, text: &str) -> Verdict {
         faults: distinct,
         names_item: contains_word(text, title),
         history_titles: judge.named.len(),
+        says_name_in_common: values(&reading).any(|value| scene.is_name_in_common(value)),
         wording: reading.wording(),
     }
+}
+
+fn values<'r>(reading: &'r Reading<'_>) -> impl Iterator<Item = &'r str> {
+    let points = reading.sentences.iter().flat_map(|sentence| &sentence.points);
+    points
+        .flat_map(|point| point.values())
+        .map(|mention| mention.surface.as_str())
 }

@@ -53,6 +53,8 @@ pub(crate) struct Observed {
     pub(crate) claims_unfounded: usize,
     /// Whether knowledge that this request supports was there for the first text.
     pub(crate) informed: bool,
+    /// Whether the item shares a person or a series with something the user liked.
+    pub(crate) has_name_in_common: bool,
     /// Why the gate cut the first text.
     pub(crate) refused: Vec<&'static str>,
     pub(crate) facts: usize,

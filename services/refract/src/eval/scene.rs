@@ -55,6 +55,9 @@ impl Subject {
     }
 }
 
+/// Families whose values tie two items closest.
+const NAMES: [Family; 4] = [Family::Director, Family::Cast, Family::Author, Family::Series];
+
 /// The request behind a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -173,6 +176,28 @@ impl Scene {
                     .flatten();
                 self.holds(place, value, Some(of)) || decade.is_some_and(|d| self.holds(place, &d, Some(of)))
             })
+    }
+
+    /// Whether a value is a person or series of the item and of something that the user liked: what ties two items closest.
+    pub(crate) fn is_name_in_common(&self, value: &str) -> bool {
+        NAMES.iter().any(|family| {
+            self.holds(0, value, Some(*family))
+                && self.liked().any(|place| self.holds(place, value, Some(*family)))
+        })
+    }
+
+    /// Whether there is such a value.
+    pub(crate) fn has_name_in_common(&self) -> bool {
+        self.liked()
+            .any(|place| NAMES.iter().any(|family| self.shares(place, Some(*family))))
+    }
+
+    fn liked(&self) -> impl Iterator<Item = Place> {
+        self.subjects
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.signal == Some(Signal::Liked))
+            .map(|(place, _)| place)
     }
 
     /// Whether people who like the history item like the item more often than chance: said by the ranker, and so in the data.

@@ -61,7 +61,8 @@ pub(crate) fn text(one: &Observed) -> String {
 /// the gate cut and nothing here finds fault with: one of the two is wrong about them.
 pub(crate) fn faulty(observed: &[Observed]) -> String {
     let mut out = String::new();
-    let wrong = |told: &Told| !told.verdict.faults.is_empty() || !told.slips.is_empty();
+    let wrong =
+        |told: &Told| !told.verdict.faults.is_empty() || !told.slips.is_empty() || !told.verdict.names_item;
     let after = observed
         .iter()
         .filter(|one| wrong(&one.after))
@@ -100,6 +101,9 @@ fn list(out: &mut String, name: &str, found: Vec<(&Observed, &Told)>) {
             format!(" [{}]", one.refused.join(", "))
         };
         let _ = writeln!(out, "  {} → {}{refused}", one.item.title, told.text);
+        if !told.verdict.names_item {
+            let _ = writeln!(out, "      the item is not named");
+        }
         told.verdict.faults.iter().for_each(|fault| {
             let _ = writeln!(out, "      {fault:?}");
         });

@@ -399,6 +399,17 @@ fn each_planted_fault_is_found() {
             Fault::UntraceableWord(s("Dante")),
         ),
         (
+            "You liked Gladiator; try The Insider. They share their director, as well.",
+            Fault::Untied(s("Gladiator")),
+        ),
+        (
+            "Like Heat, The Insider has Al Pacino as its director.",
+            Fault::WrongRole {
+                value: s("Al Pacino"),
+                title: s("Heat"),
+            },
+        ),
+        (
             "The Insider won 7 awards, like Heat.",
             Fault::UntraceableNumber(s("7")),
         ),

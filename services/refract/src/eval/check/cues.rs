@@ -111,6 +111,28 @@ pub(super) fn role_cue(point: &Point, mention: &Mention) -> Option<Family> {
     best.map(|(_, family)| family)
 }
 
+/// The part that a value is given outright: "their director, X", "X as its director".
+pub(super) fn named_as(point: &Point, mention: &Mention) -> Option<Family> {
+    let at = mention.span.start - point.span.start..mention.span.end - point.span.start;
+    let (before, after) = (&point.cues[..at.start], &point.cues[at.end..]);
+    let given = |cue: &str| {
+        let ends = ["", ","].iter().any(|mark| {
+            before
+                .strip_suffix(' ')
+                .is_some_and(|b| b.ends_with(&format!("{cue}{mark}")))
+        });
+        let follows = [" as ", " as its ", " as their "]
+            .iter()
+            .any(|link| after.strip_prefix(link).is_some_and(|rest| rest.starts_with(cue)));
+        ends || follows
+    };
+    match () {
+        () if given("director") => Some(Family::Director),
+        () if given("author") => Some(Family::Author),
+        () => None,
+    }
+}
+
 /// What "the same …" is the same of, where no value is said.
 pub(super) fn spoken_family(point: &Point) -> Option<Family> {
     let families: [(Family, &[&str]); 6] = [

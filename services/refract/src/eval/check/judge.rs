@@ -3,7 +3,7 @@
 use refract_domain::Signal;
 
 use super::Fault;
-use super::cues::{CONTRAST, GROUP, ITEM_PRONOUNS, OPINION, OTHERS, TALK, role_cue, spoken_family};
+use super::cues::{CONTRAST, GROUP, ITEM_PRONOUNS, OPINION, OTHERS, TALK, named_as, role_cue, spoken_family};
 use crate::eval::lexicon::{Family, Lexicon};
 use crate::eval::read::{Meaning, Mention, Point, Reading, Sentence, contains_word};
 use crate::eval::scene::{Place, Scene};
@@ -164,6 +164,15 @@ impl<'a> Judge<'a> {
             for place in &own {
                 self.tie(point, *place, &values);
             }
+            // "They share their director": of those that were named before.
+            if let Some(family) = spoken_family(point).filter(|_| own.is_empty() && values.is_empty()) {
+                for place in history
+                    .iter()
+                    .filter(|place| !self.scene.shares(**place, Some(family)))
+                {
+                    self.faults.push(Fault::Untied(self.title(*place)));
+                }
+            }
         }
         let says_nothing_else =
             values.is_empty() && own.is_empty() && !others && !same && !group && !point.has_cue(CONTRAST);
@@ -216,7 +225,18 @@ impl<'a> Judge<'a> {
                     title,
                 });
             }
-            if let Some(family) = role_cue(point, mention) {
+            if let Some(family) = named_as(point, mention) {
+                for place in holders
+                    .iter()
+                    .copied()
+                    .filter(|place| !scene.holds(*place, value, Some(family)))
+                {
+                    self.faults.push(Fault::WrongRole {
+                        value: value.to_owned(),
+                        title: self.title(place),
+                    });
+                }
+            } else if let Some(family) = role_cue(point, mention) {
                 let plays_any = |place: Place| {
                     [Family::Director, Family::Cast, Family::Author]
                         .iter()

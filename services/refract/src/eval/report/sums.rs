@@ -137,10 +137,24 @@ fn truth(observed: &[Observed], seed: u64) -> Vec<Metric> {
         }),
         split(observed, "faultless/with_knowledge", true, seed),
         split(observed, "faultless/without_knowledge", false, seed),
+        closest(observed, seed),
         both(observed, "names_history", "share", None, seed, |told| {
             yes(told.verdict.history_titles > 0)
         }),
     ]
+}
+
+/// Of the pairs that a person or a series ties, the share whose text says so: whether the best is told, not only the true.
+fn closest(observed: &[Observed], seed: u64) -> Metric {
+    let tied = |one: &Observed| one.has_name_in_common;
+    let says = |told: &Told| yes(told.verdict.says_name_in_common);
+    Metric {
+        name: "closest_tie_told".to_owned(),
+        unit: "share",
+        before: over(observed, |o| tied(o).then_some(&o.before), says, seed),
+        after: over(observed, |o| tied(o).then_some(&o.after), says, seed),
+        goal: Some(Goal::AtLeast(0.8)),
+    }
 }
 
 /// Where the Prism was told what to say, and where it had to find out by itself.

@@ -78,6 +78,7 @@ impl Bench {
                 .collect(),
             before: told(raw.text),
             informed: raw.informed,
+            has_name_in_common: scene.has_name_in_common(),
             claims: claims.len(),
             claims_unfounded: unfounded_claims(&scene, &explanation.text, claims, facts)
                 .len()
