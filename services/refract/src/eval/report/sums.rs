@@ -320,7 +320,11 @@ fn refusals(observed: &[Observed], seed: u64) -> Vec<Metric> {
 
 fn knowledge(observed: &[Observed], seed: u64) -> Vec<Metric> {
     let (mut facts, mut stand, mut refused) = (Cases::default(), Cases::default(), Cases::default());
+    let mut closest = Cases::default();
     for one in observed {
+        if one.has_name_in_common {
+            closest.add_if(one.user, one.knows_name_in_common);
+        }
         facts.add(one.user, one.facts as f64);
         (0..one.facts).for_each(|n| stand.add_if(one.user, n >= one.facts_unfounded));
         (0..one.facts + one.facts_refused).for_each(|n| refused.add_if(one.user, n >= one.facts));
@@ -334,6 +338,12 @@ fn knowledge(observed: &[Observed], seed: u64) -> Vec<Metric> {
     };
     vec![
         metric("knowledge/facts", "facts", facts, None),
+        metric(
+            "knowledge/has_the_closest_tie",
+            "share",
+            closest,
+            Some(Goal::AtLeast(0.9)),
+        ),
         metric("knowledge/facts_stand", "share", stand, Some(Goal::AtLeast(1.0))),
         metric("knowledge/statements_refused", "share", refused, None),
     ]

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::StreamExt;
 use refract_bundle::Prompt;
 use refract_domain::{
-    Affinity, Candidates, Context, Deadline, ExplainQuery, Explainer, Explanation, ExplanationEvent, History,
-    Item, ItemId, Knowledge, KnowledgeSource, Pair, RankQuery, Ranker, RequestId, Rung, SlateItem, TenantId,
-    UserId,
+    Affinity, Candidates, Context, Deadline, ExplainQuery, Explainer, Explanation, ExplanationEvent,
+    FactKind, History, Item, ItemId, Knowledge, KnowledgeSource, Pair, RankQuery, Ranker, RequestId, Rung,
+    SlateItem, TenantId, UserId,
 };
 use refract_truth::{Part, render};
 
@@ -79,6 +79,10 @@ impl Bench {
             before: told(raw.text),
             informed: raw.informed,
             has_name_in_common: scene.has_name_in_common(),
+            knows_name_in_common: facts.iter().any(|fact| match &fact.kind {
+                FactKind::Shared { value, .. } => scene.is_name_in_common(value),
+                _ => false,
+            }),
             claims: claims.len(),
             claims_unfounded: unfounded_claims(&scene, &explanation.text, claims, facts)
                 .len()
