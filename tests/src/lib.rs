@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use refract_domain::{Context, Deadline, Error, Explanation, RequestId, TenantId, UserId};
-use refract_wire::recommend::{CandidatesAsk, Client, Event, ExplainOptions, RankAsk, RecommendAsk, Subject, Summary};
+use refract_wire::recommend::{
+    CandidatesAsk, Client, Event, ExplainOptions, RankAsk, RecommendAsk, Subject, Summary,
+};
 use refract_wire::{Transport, client};
 
 /// Longest that a service may take to become ready, or a command to end: generous, because test machines are busy.
@@ -17,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The repository's root.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ stands in the repository")
+        .to_owned()
 }
 
 /// The `refract` binary of this build, built if need be.
@@ -26,22 +31,39 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         // …/target/debug/deps/this-test → …/target/debug
         let this = std::env::current_exe().expect("this test has a path");
-        let profile = this.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps");
+        let profile = this
+            .parent()
+            .and_then(Path::parent)
+            .expect("tests run from target/PROFILE/deps");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--locked", "-p", "refract", "--target-dir"]);
-        build.arg(profile.parent().expect("a profile stands in the target directory")).current_dir(root());
+        build
+            .arg(
+                profile
+                    .parent()
+                    .expect("a profile stands in the target directory"),
+            )
+            .current_dir(root());
         if profile.ends_with("release") {
             build.arg("--release");
         }
-        assert!(build.status().expect("cargo runs").success(), "the refract binary does not build");
+        assert!(
+            build.status().expect("cargo runs").success(),
+            "the refract binary does not build"
+        );
         profile.join("refract")
     })
 }
 
 /// Runs `refract` with these arguments to its end.
 pub fn run(args: &[&str]) -> Output {
-    Command::new(binary()).args(args).env("NO_COLOR", "1").stdin(Stdio::null()).output().expect("refract starts")
+    Command::new(binary())
+        .args(args)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("refract starts")
 }
 
 /// Lines of JSON on standard output.
@@ -49,7 +71,9 @@ pub fn json_lines(output: &Output) -> Vec<serde_json::Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{error}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{error}")))
+        .collect()
 }
 
 /// A `refract serve …` of its own; killed when dropped.
@@ -66,23 +90,44 @@ impl Service {
         let folder = tempfile::tempdir().expect("a folder");
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(binary());
-        command.args(["serve", role, "--any-port", "--ready-file"]).arg(&ready);
-        for setting in settings.iter().map(String::as_str).chain(["telemetry.level=warn"]) {
+        command
+            .args(["serve", role, "--any-port", "--ready-file"])
+            .arg(&ready);
+        for setting in settings
+            .iter()
+            .map(String::as_str)
+            .chain(["telemetry.level=warn"])
+        {
             command.args(["--set", setting]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("refract starts");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("refract starts");
         let begun = Instant::now();
         while !ready.exists() {
             if let Some(status) = child.try_wait().expect("a child") {
                 panic!("refract serve {role} ended with {status} before it was ready");
             }
-            assert!(begun.elapsed() < PATIENCE, "refract serve {role} is not ready after {PATIENCE:?}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "refract serve {role} is not ready after {PATIENCE:?}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         let text = std::fs::read_to_string(&ready).expect("the ready file");
-        let places: BTreeMap<String, BTreeMap<String, SocketAddr>> = serde_json::from_str(&text).expect("addresses");
-        let addresses = places.into_iter().map(|(name, place)| (name, place["address"])).collect();
-        Self { child, addresses, _folder: folder }
+        let places: BTreeMap<String, BTreeMap<String, SocketAddr>> =
+            serde_json::from_str(&text).expect("addresses");
+        let addresses = places
+            .into_iter()
+            .map(|(name, place)| (name, place["address"]))
+            .collect();
+        Self {
+            child,
+            addresses,
+            _folder: folder,
+        }
     }
 
     /// The data port of a role that this process plays.
@@ -113,14 +158,28 @@ pub struct Redis {
 
 impl Redis {
     pub fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
         let spawned = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn();
         let Ok(child) = spawned else {
-            eprintln!("SKIPPED, LOUDLY: redis-server is not installed; this test proves nothing about Redis here");
+            eprintln!(
+                "SKIPPED, LOUDLY: redis-server is not installed; this test proves nothing about Redis here"
+            );
             return None;
         };
         let begun = Instant::now();
@@ -128,7 +187,10 @@ impl Redis {
             assert!(begun.elapsed() < PATIENCE, "redis-server does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Some(Self { child, url: format!("redis://127.0.0.1:{port}") })
+        Some(Self {
+            child,
+            url: format!("redis://127.0.0.1:{port}"),
+        })
     }
 
     pub fn kill(&mut self) {
@@ -154,7 +216,10 @@ pub struct Answer {
 
 /// Streams a recommendation for a known user and checks the order of events.
 pub async fn recommend(ranker: SocketAddr, user: &str, limit: usize) -> Result<Answer, Error> {
-    let transport = Transport::new(refract_net::dial(&ranker.into(), refract_net::DialConfig::default()));
+    let transport = Transport::new(refract_net::dial(
+        &ranker.into(),
+        refract_net::DialConfig::default(),
+    ));
     let client = Client::new(transport, client::Config::default());
     let context = Context {
         tenant: TenantId::default(),
@@ -162,14 +227,27 @@ pub async fn recommend(ranker: SocketAddr, user: &str, limit: usize) -> Result<A
         deadline: Deadline::after(Instant::now(), Duration::from_secs(60)),
     };
     let rank = RankAsk {
-        subject: Subject::User { id: UserId::new(user), field: "subject.user_id".to_owned() },
+        subject: Subject::User {
+            id: UserId::new(user),
+            field: "subject.user_id".to_owned(),
+        },
         candidates: CandidatesAsk::Catalogue,
         filters: Vec::new(),
         limit,
         include_seen: false,
     };
-    let mut events = client.stream_recommend(&RecommendAsk { rank, explain: ExplainOptions::default() }, &context).await?;
-    let Some(Event::Slate(slate)) = events.next().await.transpose()? else { panic!("the slate comes first") };
+    let mut events = client
+        .stream_recommend(
+            &RecommendAsk {
+                rank,
+                explain: ExplainOptions::default(),
+            },
+            &context,
+        )
+        .await?;
+    let Some(Event::Slate(slate)) = events.next().await.transpose()? else {
+        panic!("the slate comes first")
+    };
     let mut texts: BTreeMap<u32, String> = BTreeMap::new();
     let mut explained = BTreeMap::new();
     loop {
@@ -177,8 +255,14 @@ pub async fn recommend(ranker: SocketAddr, user: &str, limit: usize) -> Result<A
             Event::Slate(_) => panic!("one slate"),
             Event::Delta { position, text } => texts.entry(position).or_default().push_str(&text),
             Event::Explained(it) => {
-                assert_eq!(texts.get(&it.position).map_or("", String::as_str), it.explanation.text);
-                assert!(explained.insert(it.position, it.explanation).is_none(), "one end per item");
+                assert_eq!(
+                    texts.get(&it.position).map_or("", String::as_str),
+                    it.explanation.text
+                );
+                assert!(
+                    explained.insert(it.position, it.explanation).is_none(),
+                    "one end per item"
+                );
             }
             Event::Summary(summary) => {
                 assert_eq!(explained.len(), slate.items.len(), "every item has its end");

@@ -4,25 +4,59 @@ use refract_tests::{json_lines, root, run};
 
 #[test]
 fn the_demo_streams_every_event_twice_and_remembers_the_second_time() {
-    let lines = json_lines(&run(&["demo", "--json", "--user", "noir-and-heists", "--limit", "3"]));
+    let lines = json_lines(&run(&[
+        "demo",
+        "--json",
+        "--user",
+        "noir-and-heists",
+        "--limit",
+        "3",
+    ]));
     let kinds: Vec<&str> = lines.iter().filter_map(|l| l["event"].as_str()).collect();
     assert_eq!(kinds.first(), Some(&"history"));
     for (kind, times) in [("slate", 2), ("explained", 6), ("summary", 2)] {
-        assert_eq!(kinds.iter().filter(|k| **k == kind).count(), times, "{kind}: {kinds:?}");
+        assert_eq!(
+            kinds.iter().filter(|k| **k == kind).count(),
+            times,
+            "{kind}: {kinds:?}"
+        );
     }
     let summaries: Vec<&serde_json::Value> = lines.iter().filter(|l| l["event"] == "summary").collect();
-    assert!(summaries[0]["rungs"]["RUNG_FRESH"].as_u64().unwrap_or(0) > 0, "{}", summaries[0]);
-    assert!(summaries[1]["rungs"]["RUNG_CACHED"].as_u64().unwrap_or(0) > 0, "{}", summaries[1]);
+    assert!(
+        summaries[0]["rungs"]["RUNG_FRESH"].as_u64().unwrap_or(0) > 0,
+        "{}",
+        summaries[0]
+    );
+    assert!(
+        summaries[1]["rungs"]["RUNG_CACHED"].as_u64().unwrap_or(0) > 0,
+        "{}",
+        summaries[1]
+    );
     for explained in lines.iter().filter(|l| l["event"] == "explained") {
-        assert!(!explained["text"].as_str().unwrap_or_default().is_empty(), "{explained}");
+        assert!(
+            !explained["text"].as_str().unwrap_or_default().is_empty(),
+            "{explained}"
+        );
     }
 }
 
 #[test]
 fn liked_titles_are_a_history_and_near_misses_are_forgiven() {
-    let lines = json_lines(&run(&["demo", "--json", "--likes", "heat", "Seven Samurai", "Alien"]));
+    let lines = json_lines(&run(&[
+        "demo",
+        "--json",
+        "--likes",
+        "heat",
+        "Seven Samurai",
+        "Alien",
+    ]));
     let history = &lines[0]["interactions"];
-    let titles: Vec<&str> = history.as_array().expect("a list").iter().filter_map(|i| i["title"].as_str()).collect();
+    let titles: Vec<&str> = history
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|i| i["title"].as_str())
+        .collect();
     assert_eq!(titles, ["Heat", "Seven Samurai", "Alien"]);
 }
 
@@ -50,35 +84,57 @@ fn generate_writes_what_the_reference_writes() {
     let (mut greedy, mut beams) = (0, 0);
     for entry in std::fs::read_dir(&fixtures).expect("fixtures") {
         let dir = entry.expect("an entry").path();
-        let Ok(text) = std::fs::read_to_string(dir.join("generation.json")) else { continue };
+        let Ok(text) = std::fs::read_to_string(dir.join("generation.json")) else {
+            continue;
+        };
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list of cases");
         for case in &cases {
             let settings = case["settings"].as_object().expect("settings");
-            let sayable = settings.keys().all(|key| SETTINGS.iter().any(|(name, _)| name == key));
+            let sayable = settings
+                .keys()
+                .all(|key| SETTINGS.iter().any(|(name, _)| name == key));
             if !sayable || !settings.contains_key("max_new_tokens") || !case["pair"].is_null() {
                 continue;
             }
             let folder = tempfile::tempdir().expect("a folder");
             let input = folder.path().join("input.jsonl");
             std::fs::write(&input, serde_json::json!({ "ids": case["input"] }).to_string()).expect("written");
-            let (bundle, input) = (dir.to_string_lossy().into_owned(), input.to_string_lossy().into_owned());
+            let (bundle, input) = (
+                dir.to_string_lossy().into_owned(),
+                input.to_string_lossy().into_owned(),
+            );
             let mut args = vec!["generate", "--json", "--bundle", &bundle, "--input", &input];
-            let values: Vec<(&str, String)> =
-                SETTINGS.iter().filter_map(|(name, flag)| Some((*flag, settings.get(*name)?.to_string()))).collect();
+            let values: Vec<(&str, String)> = SETTINGS
+                .iter()
+                .filter_map(|(name, flag)| Some((*flag, settings.get(*name)?.to_string())))
+                .collect();
             args.extend(values.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));
             let (written, wanted) = (&json_lines(&run(&args))[0], &case["outputs"][0]);
-            assert_eq!(written["ids"], wanted["ids"], "{} {}", dir.display(), case["name"]);
+            assert_eq!(
+                written["ids"],
+                wanted["ids"],
+                "{} {}",
+                dir.display(),
+                case["name"]
+            );
             match wanted["score"].as_f64() {
                 Some(score) => {
                     let found = written["score"].as_f64().expect("beams have scores");
-                    assert!((found - score).abs() <= 1e-4 * score.abs().max(1.0), "{}: {found} for {score}", dir.display());
+                    assert!(
+                        (found - score).abs() <= 1e-4 * score.abs().max(1.0),
+                        "{}: {found} for {score}",
+                        dir.display()
+                    );
                     beams += 1;
                 }
                 None => greedy += 1,
             }
         }
     }
-    assert!(greedy > 0 && beams > 0, "{greedy} greedy and {beams} beam cases: the fixtures have changed");
+    assert!(
+        greedy > 0 && beams > 0,
+        "{greedy} greedy and {beams} beam cases: the fixtures have changed"
+    );
 }
 
 #[test]

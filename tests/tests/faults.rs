@@ -4,7 +4,12 @@ use refract_domain::{Error, Resource, Rung};
 use refract_tests::{Redis, Service, recommend};
 
 /// Users of the shipped data.
-const USERS: [&str; 4] = ["noir-and-heists", "space-opera", "korean-thrillers", "musical-nights"];
+const USERS: [&str; 4] = [
+    "noir-and-heists",
+    "space-opera",
+    "korean-thrillers",
+    "musical-nights",
+];
 
 /// Oracle, Prism and ranker, each a process.
 struct Cluster {
@@ -22,11 +27,17 @@ impl Cluster {
         ];
         settings.extend_from_slice(knowledge);
         let ranker = Service::start("ranker", &settings);
-        Self { oracle, prism, ranker }
+        Self {
+            oracle,
+            prism,
+            ranker,
+        }
     }
 
     async fn rungs(&self, user: &str) -> Vec<Rung> {
-        let answer = recommend(self.ranker.address("ranker"), user, 4).await.expect("ranking never fails");
+        let answer = recommend(self.ranker.address("ranker"), user, 4)
+            .await
+            .expect("ranking never fails");
         assert_eq!(answer.titles.len(), 4);
         answer.explanations.iter().map(|e| e.grounding.rung).collect()
     }
@@ -34,7 +45,10 @@ impl Cluster {
 
 /// Rungs that a Prism's own text with knowledge may have; the gate may send single items to the template.
 fn written_with(knowledge: Rung, rungs: &[Rung]) -> bool {
-    rungs.contains(&knowledge) && rungs.iter().all(|r| [knowledge, Rung::Template, Rung::HistoryOnly].contains(r))
+    rungs.contains(&knowledge)
+        && rungs
+            .iter()
+            .all(|r| [knowledge, Rung::Template, Rung::HistoryOnly].contains(r))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,18 +61,35 @@ async fn killed_stations_cost_rungs_and_never_the_slate() {
 
     cluster.oracle.kill();
     let remembered = cluster.rungs(USERS[0]).await;
-    assert!(written_with(Rung::Cached, &remembered), "a hit survives the Oracle: {remembered:?}");
+    assert!(
+        written_with(Rung::Cached, &remembered),
+        "a hit survives the Oracle: {remembered:?}"
+    );
     let alone = cluster.rungs(USERS[1]).await;
-    assert!(alone.iter().all(|r| [Rung::HistoryOnly, Rung::Template].contains(r)), "{alone:?}");
-    assert!(alone.contains(&Rung::HistoryOnly), "the Prism still writes: {alone:?}");
+    assert!(
+        alone
+            .iter()
+            .all(|r| [Rung::HistoryOnly, Rung::Template].contains(r)),
+        "{alone:?}"
+    );
+    assert!(
+        alone.contains(&Rung::HistoryOnly),
+        "the Prism still writes: {alone:?}"
+    );
 
     cluster.prism.kill();
     let by_rule = cluster.rungs(USERS[2]).await;
     assert_eq!(by_rule, [Rung::Template; 4]);
-    let answer = recommend(cluster.ranker.address("ranker"), USERS[2], 4).await.expect("ranking never fails");
+    let answer = recommend(cluster.ranker.address("ranker"), USERS[2], 4)
+        .await
+        .expect("ranking never fails");
     for explanation in &answer.explanations {
         assert!(!explanation.text.is_empty());
-        assert!(explanation.grounding.descents.iter().any(|d| d.contains("Prism")), "{:?}", explanation.grounding);
+        assert!(
+            explanation.grounding.descents.iter().any(|d| d.contains("Prism")),
+            "{:?}",
+            explanation.grounding
+        );
     }
 }
 
@@ -84,7 +115,10 @@ async fn a_lost_redis_costs_memory_and_nothing_else() {
     assert!(remembered, "Redis remembers");
     redis.kill();
     let rungs = cluster.rungs(USERS[3]).await;
-    assert!(written_with(Rung::Fresh, &rungs), "without Redis the Oracle is asked: {rungs:?}");
+    assert!(
+        written_with(Rung::Fresh, &rungs),
+        "without Redis the Oracle is asked: {rungs:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +134,14 @@ async fn a_redis_that_was_never_there_does_not_keep_the_ranker_from_serving() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_user_is_not_found_and_the_field_is_named() {
     let all = Service::start("all", &[]);
-    let error = recommend(all.address("ranker"), "nobody", 3).await.expect_err("unknown");
-    assert_eq!(error, Error::NotFound { resource: Resource::User, field: "rank.subject.user_id".to_owned() });
+    let error = recommend(all.address("ranker"), "nobody", 3)
+        .await
+        .expect_err("unknown");
+    assert_eq!(
+        error,
+        Error::NotFound {
+            resource: Resource::User,
+            field: "rank.subject.user_id".to_owned()
+        }
+    );
 }

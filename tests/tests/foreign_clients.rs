@@ -16,7 +16,10 @@ fn a_python_client_with_generated_stubs_gets_a_streamed_recommendation() {
         .args([&all.address("ranker").to_string(), "noir-and-heists"])
         .output()
         .expect("python starts");
-    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{said}{error}");
     let seen: serde_json::Value = serde_json::from_str(said.trim()).expect("one JSON object");
     assert_eq!(seen["items"], 3, "{seen}");
@@ -31,18 +34,37 @@ fn grpcurl_by_reflection_lists_describes_and_streams() {
     let all = Service::start("all", &[]);
     let target = all.address("ranker").to_string();
     let call = |args: &[&str]| {
-        let output = Command::new(&grpcurl).arg("-plaintext").args(args).output().expect("grpcurl starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(&grpcurl)
+            .arg("-plaintext")
+            .args(args)
+            .output()
+            .expect("grpcurl starts");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let listed = call(&[&target, "list"]);
-    assert!(listed.contains("refract.recommend.v1.RecommendService"), "{listed}");
+    assert!(
+        listed.contains("refract.recommend.v1.RecommendService"),
+        "{listed}"
+    );
     let described = call(&[&target, "describe", "refract.recommend.v1.RecommendService"]);
     assert!(described.contains("StreamRecommend"), "{described}");
     let request = r#"{"rank": {"subject": {"user_id": "space-opera"}, "limit": 2}}"#;
-    let streamed = call(&["-d", request, &target, "refract.recommend.v1.RecommendService/StreamRecommend"]);
+    let streamed = call(&[
+        "-d",
+        request,
+        &target,
+        "refract.recommend.v1.RecommendService/StreamRecommend",
+    ]);
     for part in ["slate", "delta", "explained", "summary"] {
-        assert!(streamed.contains(&format!("\"{part}\"")), "{part} is missing: {streamed}");
+        assert!(
+            streamed.contains(&format!("\"{part}\"")),
+            "{part} is missing: {streamed}"
+        );
     }
     let health = call(&[&target, "grpc.health.v1.Health/Check"]);
     assert!(health.contains("SERVING"), "{health}");

@@ -13,7 +13,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model", "refract-kernel"]),
     ("refract-bundle", &["refract-domain", "refract-truth"]),
-    ("refract-worker", &["refract-domain", "refract-bundle", "refract-model", "refract-engine"]),
+    (
+        "refract-worker",
+        &[
+            "refract-domain",
+            "refract-bundle",
+            "refract-model",
+            "refract-engine",
+        ],
+    ),
     ("refract-wire", &["refract-domain"]),
     ("refract-net", &["refract-resilience"]),
     ("refract-knowledge", &["refract-domain"]),
@@ -47,15 +55,24 @@ const MODEL_SERVICE: &[&str] = &[
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ stands in the repository")
+        .to_owned()
 }
 
 /// Every file below `dir` that git would track by name: no build output, no hidden tool folders.
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("readable folder").map(|e| e.expect("readable entry")) {
+    for entry in fs::read_dir(dir)
+        .expect("readable folder")
+        .map(|e| e.expect("readable entry"))
+    {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if path.is_dir() {
-            if !matches!(name.as_str(), "target" | ".git" | ".tools" | "__pycache__" | ".venv" | "fixtures") {
+            if !matches!(
+                name.as_str(),
+                "target" | ".git" | ".tools" | "__pycache__" | ".venv" | "fixtures"
+            ) {
                 files(&path, found);
             }
         } else {
@@ -82,16 +99,30 @@ fn crates_use_only_the_rooms_they_may_know() {
     let mut seen = 0;
     for path in found.iter().filter(|p| p.ends_with("Cargo.toml")) {
         let manifest: toml::Table = fs::read_to_string(path).expect("manifest").parse().expect("toml");
-        let name = manifest["package"]["name"].as_str().expect("a crate has a name").to_owned();
+        let name = manifest["package"]["name"]
+            .as_str()
+            .expect("a crate has a name")
+            .to_owned();
         if name == "refract" {
             continue; // the command composes everything
         }
-        let allowed = rules.get(name.as_str()).unwrap_or_else(|| panic!("{name}: give it a row in MAY_USE and in ARCHITECTURE.md"));
+        let allowed = rules
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name}: give it a row in MAY_USE and in ARCHITECTURE.md"));
         seen += 1;
         for section in ["dependencies", "build-dependencies"] {
-            for used in manifest.get(section).and_then(|s| s.as_table()).into_iter().flat_map(|t| t.keys()) {
+            for used in manifest
+                .get(section)
+                .and_then(|s| s.as_table())
+                .into_iter()
+                .flat_map(|t| t.keys())
+            {
                 if used.starts_with("refract") {
-                    assert!(allowed.contains(&used.as_str()), "{name} may not use {used} ({})", path.display());
+                    assert!(
+                        allowed.contains(&used.as_str()),
+                        "{name} may not use {used} ({})",
+                        path.display()
+                    );
                 }
             }
         }
@@ -101,22 +132,51 @@ fn crates_use_only_the_rooms_they_may_know() {
 
 #[test]
 fn the_domain_knows_no_transport_and_no_format() {
-    let manifest: toml::Table =
-        fs::read_to_string(root().join("services/shared/domain/Cargo.toml")).expect("manifest").parse().expect("toml");
-    for banned in ["tokio", "tonic", "prost", "serde", "serde_json", "redis", "candle-core"] {
-        assert!(manifest["dependencies"].get(banned).is_none(), "domain must not depend on {banned}");
+    let manifest: toml::Table = fs::read_to_string(root().join("services/shared/domain/Cargo.toml"))
+        .expect("manifest")
+        .parse()
+        .expect("toml");
+    for banned in [
+        "tokio",
+        "tonic",
+        "prost",
+        "serde",
+        "serde_json",
+        "redis",
+        "candle-core",
+    ] {
+        assert!(
+            manifest["dependencies"].get(banned).is_none(),
+            "domain must not depend on {banned}"
+        );
     }
 }
 
 #[test]
 fn only_wire_makes_a_grpc_status() {
     for (path, text) in sources() {
-        let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
-        if shown.starts_with("services/shared/wire/") || shown.starts_with("tests/") || shown.contains("/tests") {
+        let shown = path
+            .strip_prefix(root())
+            .expect("below the root")
+            .display()
+            .to_string();
+        if shown.starts_with("services/shared/wire/")
+            || shown.starts_with("tests/")
+            || shown.contains("/tests")
+        {
             continue;
         }
-        for made in ["Status::new(", "Status::internal(", "Status::invalid_argument(", "Status::unavailable(", "Status::with_details"] {
-            assert!(!text.contains(made), "{shown}: {made}…) belongs into refract-wire's status.rs");
+        for made in [
+            "Status::new(",
+            "Status::internal(",
+            "Status::invalid_argument(",
+            "Status::unavailable(",
+            "Status::with_details",
+        ] {
+            assert!(
+                !text.contains(made),
+                "{shown}: {made}…) belongs into refract-wire's status.rs"
+            );
         }
     }
 }
@@ -124,8 +184,18 @@ fn only_wire_makes_a_grpc_status() {
 #[test]
 fn only_model_engine_and_training_import_candle() {
     for (path, text) in sources() {
-        let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
-        let free = ["services/shared/model/", "services/shared/engine/", "services/shared/worker/", "services/refract/src/train", "services/refract/src/generate"];
+        let shown = path
+            .strip_prefix(root())
+            .expect("below the root")
+            .display()
+            .to_string();
+        let free = [
+            "services/shared/model/",
+            "services/shared/engine/",
+            "services/shared/worker/",
+            "services/refract/src/train",
+            "services/refract/src/generate",
+        ];
         if free.iter().any(|f| shown.starts_with(f)) || shown.starts_with("tests/") {
             continue;
         }
@@ -136,7 +206,14 @@ fn only_model_engine_and_training_import_candle() {
 #[test]
 fn no_unfinished_marks_and_no_queue_without_a_bound() {
     // Put together from halves, so that this file does not find itself.
-    let banned = [["TO", "DO"], ["FIX", "ME"], ["todo", "!("], ["unimplemented", "!("], ["unbounded_", "channel("], ["#[ign", "ore"]];
+    let banned = [
+        ["TO", "DO"],
+        ["FIX", "ME"],
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["unbounded_", "channel("],
+        ["#[ign", "ore"],
+    ];
     for (path, text) in sources() {
         for word in banned.map(|halves| halves.concat()) {
             assert!(!text.contains(&word), "{}: {word}", path.display());
@@ -147,7 +224,11 @@ fn no_unfinished_marks_and_no_queue_without_a_bound() {
 #[test]
 fn every_file_of_ours_says_what_it_is_for() {
     for (path, text) in sources() {
-        assert!(text.starts_with("//!"), "{}: begin with a //! line that says what the module is for", path.display());
+        assert!(
+            text.starts_with("//!"),
+            "{}: begin with a //! line that says what the module is for",
+            path.display()
+        );
     }
 }
 
@@ -155,13 +236,24 @@ fn every_file_of_ours_says_what_it_is_for() {
 fn unsafe_code_is_forbidden_everywhere_but_in_the_kernels() {
     let mut found = Vec::new();
     files(&root(), &mut found);
-    for path in found.iter().filter(|p| p.ends_with("Cargo.toml") && **p != root().join("Cargo.toml")) {
+    for path in found
+        .iter()
+        .filter(|p| p.ends_with("Cargo.toml") && **p != root().join("Cargo.toml"))
+    {
         let text = fs::read_to_string(path).expect("manifest");
         // Intrinsics and assembly live in one crate; nothing else there is laxer, and it uses nothing of ours.
         if path.ends_with("services/shared/kernel/Cargo.toml") {
-            assert!(text.contains("undocumented_unsafe_blocks"), "{}: every unsafe block says why", path.display());
+            assert!(
+                text.contains("undocumented_unsafe_blocks"),
+                "{}: every unsafe block says why",
+                path.display()
+            );
             continue;
         }
-        assert!(text.contains("[lints]\nworkspace = true"), "{}: inherit the workspace's lints", path.display());
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{}: inherit the workspace's lints",
+            path.display()
+        );
     }
 }

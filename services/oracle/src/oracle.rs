@@ -28,13 +28,23 @@ impl Oracle {
 
 #[async_trait]
 impl KnowledgeSource for Oracle {
-    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Error> {
+    async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+        context: &Context,
+    ) -> Result<Knowledge, Error> {
         let bundle = self.worker.bundle();
         let prompt = bundle
             .prompt_oracle(pair, history)
             .map_err(|error| Error::invalid("question.item", error.to_string()))?;
-        let generation = self.worker.generate(&prompt, pair.user.as_ref(), &pair.item.id, context.deadline)?;
-        let finished = generation.collect().await.map_err(|error| refract_worker::to_domain(&error))?;
+        let generation =
+            self.worker
+                .generate(&prompt, pair.user.as_ref(), &pair.item.id, context.deadline)?;
+        let finished = generation
+            .collect()
+            .await
+            .map_err(|error| refract_worker::to_domain(&error))?;
         let parsed = bundle.parse_oracle(&prompt, &bundle.decode(&finished.ids));
         metrics::counter!("refract_oracle_facts_total").increment(parsed.facts.len() as u64);
         metrics::counter!("refract_oracle_facts_refused_total").increment(u64::from(parsed.refused));
@@ -52,6 +62,8 @@ impl KnowledgeSource for Oracle {
 
 /// For people and for ages across processes; deadlines never use it.
 fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -12,8 +12,8 @@ use async_stream::try_stream;
 use async_trait::async_trait;
 use refract_bundle::{Bundle, Mode, Prompt};
 use refract_domain::{
-    Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, ExplanationStream, FinishReason, Grounding,
-    NoneReason, Revision, Rung, StageTimings, TokenUsage,
+    Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, ExplanationStream, FinishReason,
+    Grounding, NoneReason, Revision, Rung, StageTimings, TokenUsage,
 };
 use refract_worker::{Event, Finish, Finished, Worker};
 
@@ -29,16 +29,31 @@ pub struct Prism {
 
 impl Prism {
     pub fn new(worker: Arc<Worker>, attempts_max: u32) -> Self {
-        Self { worker, attempts_max: attempts_max.max(1) }
+        Self {
+            worker,
+            attempts_max: attempts_max.max(1),
+        }
     }
 
     fn prompt(&self, query: &ExplainQuery) -> Result<Prompt, Error> {
         let bundle: &Bundle = self.worker.bundle();
-        bundle.prompt_prism(query).map_err(|error| Error::invalid("task.item", error.to_string()))
+        bundle
+            .prompt_prism(query)
+            .map_err(|error| Error::invalid("task.item", error.to_string()))
     }
 
-    fn generate(&self, query: &ExplainQuery, prompt: &Prompt, context: &Context) -> Result<refract_engine::Generation, Error> {
-        self.worker.generate(prompt, query.pair.user.as_ref(), &query.pair.item.id, context.deadline)
+    fn generate(
+        &self,
+        query: &ExplainQuery,
+        prompt: &Prompt,
+        context: &Context,
+    ) -> Result<refract_engine::Generation, Error> {
+        self.worker.generate(
+            prompt,
+            query.pair.user.as_ref(),
+            &query.pair.item.id,
+            context.deadline,
+        )
     }
 }
 
@@ -118,7 +133,12 @@ impl Prism {
     /// Whether knowledge went into the prompt: the bundle takes it, and this request supports at least one fact of it.
     fn is_conditioned(&self, query: &ExplainQuery, prompt: &Prompt) -> bool {
         let takes = self.worker.bundle().manifest().mode == Mode::Conditioned;
-        takes && query.knowledge.iter().flat_map(|k| &k.facts).any(|fact| prompt.gate().supports(fact))
+        takes
+            && query
+                .knowledge
+                .iter()
+                .flat_map(|k| &k.facts)
+                .any(|fact| prompt.gate().supports(fact))
     }
 
     /// The model's own text, every sentence through the gate.
@@ -133,12 +153,19 @@ impl Prism {
         let conditioned = self.is_conditioned(query, prompt);
         let mut descents = Vec::new();
         if query.knowledge.is_some() && !conditioned {
-            descents.push("the knowledge was not used: the bundle takes none, or this request does not support it".to_owned());
+            descents.push(
+                "the knowledge was not used: the bundle takes none, or this request does not support it"
+                    .to_owned(),
+            );
         }
         Explanation {
             text: filler.text().to_owned(),
             grounding: Grounding {
-                rung: if conditioned { query.rung() } else { Rung::HistoryOnly },
+                rung: if conditioned {
+                    query.rung()
+                } else {
+                    Rung::HistoryOnly
+                },
                 claims: filler.claims().to_vec(),
                 descents,
                 knowledge_age: query.knowledge_age().filter(|_| conditioned),
@@ -176,7 +203,10 @@ impl Prism {
             history_truncated: 0,
             timings: StageTimings::default(),
         });
-        explanation.grounding.descents.push("the truth gate refused the Prism's text".to_owned());
+        explanation
+            .grounding
+            .descents
+            .push("the truth gate refused the Prism's text".to_owned());
         explanation.grounding.sentences_refused = work.sentences_refused;
         explanation.tokens = work.tokens;
         explanation.timings = work.timings;

@@ -8,7 +8,7 @@ use refract_chassis::{Process, Running};
 use refract_wire::conform::ConformLayer;
 use refract_wire::reflection::{self, PRISM_SERVICE};
 use refract_wire::trace::SharedPropagator;
-use refract_wire::{ServerInfo, server, prism as wire};
+use refract_wire::{ServerInfo, prism as wire, server};
 use refract_worker::Worker;
 use tonic::service::Routes;
 use tower::Layer as _;
@@ -25,13 +25,26 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         .context("the prism cannot start")?;
     let worker = Arc::new(worker);
     let info = info(&worker);
-    let wire_config = server::Config { deadline_cap: config.call_cap, propagator, ..server::Config::default() };
-    let service = wire::Server::new(Prism::new(worker.clone(), config.attempts_max), info, wire_config).into_service();
+    let wire_config = server::Config {
+        deadline_cap: config.call_cap,
+        propagator,
+        ..server::Config::default()
+    };
+    let service =
+        wire::Server::new(Prism::new(worker.clone(), config.attempts_max), info, wire_config).into_service();
 
     let process = Process::new("prism", &[PRISM_SERVICE], config.process);
     let (v1, v1alpha) = reflection::services(&[PRISM_SERVICE, reflection::HEALTH_SERVICE]);
-    let routes = Routes::new(service).add_service(process.health().service()).add_service(v1).add_service(v1alpha);
-    let (address, server) = refract_net::serve(config.listen, ConformLayer.layer(routes.prepare()), process.signal()).await?;
+    let routes = Routes::new(service)
+        .add_service(process.health().service())
+        .add_service(v1)
+        .add_service(v1alpha);
+    let (address, server) = refract_net::serve(
+        config.listen,
+        ConformLayer.layer(routes.prepare()),
+        process.signal(),
+    )
+    .await?;
     let (warm, health) = (worker.clone(), process.health().clone());
     let warm_up = async move {
         warm.warm_up().await?;
@@ -74,6 +87,10 @@ fn info(worker: &Worker) -> ServerInfo {
     ] {
         info.limits.insert(name.to_owned(), value as u64);
     }
-    info.features = if bundle.manifest().slots.is_some() { vec!["slots".to_owned()] } else { Vec::new() };
+    info.features = if bundle.manifest().slots.is_some() {
+        vec!["slots".to_owned()]
+    } else {
+        Vec::new()
+    };
     info
 }

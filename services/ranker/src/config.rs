@@ -42,7 +42,10 @@ pub struct Peer {
 
 impl Peer {
     pub fn at(target: refract_net::Target) -> Self {
-        Self { target, dial: refract_net::DialConfig::default() }
+        Self {
+            target,
+            dial: refract_net::DialConfig::default(),
+        }
     }
 }
 
@@ -52,12 +55,22 @@ impl Config {
         self.listen.check().map_err(|unfit| unfit.within("listen"))?;
         self.process.check().map_err(|unfit| unfit.within("process"))?;
         self.river.check().map_err(|unfit| unfit.within("river"))?;
-        for (name, peer) in [("outside", &self.outside), ("oracle", &self.oracle), ("prism", &self.prism)] {
+        for (name, peer) in [
+            ("outside", &self.outside),
+            ("oracle", &self.oracle),
+            ("prism", &self.prism),
+        ] {
             if let Some(peer) = peer {
-                peer.dial.check().map_err(|unfit| unfit.within("dial").within(name))?;
+                peer.dial
+                    .check()
+                    .map_err(|unfit| unfit.within("dial").within(name))?;
             }
         }
-        ensure(!self.data.as_os_str().is_empty(), "data", "must name a data set's directory")
+        ensure(
+            !self.data.as_os_str().is_empty(),
+            "data",
+            "must name a data set's directory",
+        )
     }
 }
 
@@ -115,8 +128,16 @@ impl Default for River {
 impl River {
     /// Relations between the limits; an error names the key to change.
     pub fn check(&self) -> Result<(), Unfit> {
-        ensure(self.items_in_flight_max >= 1, "items_in_flight_max", "must be at least 1")?;
-        ensure(self.rank_cap <= self.request_cap, "rank_cap", "must not be longer than request_cap: ranking is a part of it")?;
+        ensure(
+            self.items_in_flight_max >= 1,
+            "items_in_flight_max",
+            "must be at least 1",
+        )?;
+        ensure(
+            self.rank_cap <= self.request_cap,
+            "rank_cap",
+            "must not be longer than request_cap: ranking is a part of it",
+        )?;
         ensure(
             self.explain_reserve + self.answer_margin < self.request_cap,
             "explain_reserve",

@@ -1,8 +1,8 @@
 //! The way down: what is said when a better rung cannot be reached, and why, in constant phrases.
 
 use refract_domain::{
-    Claim, Error, ExplainQuery, Explanation, FinishReason, Grounding, NoneReason, Revision, Rung, StageTimings, TokenUsage,
-    UnavailableReason,
+    Claim, Error, ExplainQuery, Explanation, FinishReason, Grounding, NoneReason, Revision, Rung,
+    StageTimings, TokenUsage, UnavailableReason,
 };
 use refract_truth as truth;
 
@@ -49,7 +49,10 @@ impl Descent {
 
     pub(crate) fn from_oracle(error: &Error) -> Self {
         match error {
-            Error::Unavailable { reason: UnavailableReason::Busy } | Error::Overloaded { .. } => Self::OracleBusy,
+            Error::Unavailable {
+                reason: UnavailableReason::Busy,
+            }
+            | Error::Overloaded { .. } => Self::OracleBusy,
             Error::Unavailable { .. } => Self::OracleUnreachable,
             Error::DeadlineExceeded | Error::Infeasible => Self::OracleSlow,
             _ => Self::OracleFailed,
@@ -58,7 +61,10 @@ impl Descent {
 
     pub(crate) fn from_prism(error: &Error) -> Self {
         match error {
-            Error::Unavailable { reason: UnavailableReason::Busy } | Error::Overloaded { .. } => Self::PrismBusy,
+            Error::Unavailable {
+                reason: UnavailableReason::Busy,
+            }
+            | Error::Overloaded { .. } => Self::PrismBusy,
             Error::Unavailable { .. } => Self::PrismUnreachable,
             Error::DeadlineExceeded | Error::Infeasible => Self::PrismSlow,
             _ => Self::PrismFailed,
@@ -68,7 +74,8 @@ impl Descent {
 
 /// By rule from the evidence: the last rung with a text, and the one that needs nobody else.
 pub(crate) fn template(query: &ExplainQuery) -> Explanation {
-    truth::template(&query.pair, &query.history, query.style).unwrap_or_else(|| without_text(NoneReason::NoEvidence))
+    truth::template(&query.pair, &query.history, query.style)
+        .unwrap_or_else(|| without_text(NoneReason::NoEvidence))
 }
 
 /// The Oracle's own text, each sentence through the gate; `None` when none passes.
@@ -79,10 +86,12 @@ pub(crate) fn oracle_text(query: &ExplainQuery) -> Option<Explanation> {
 
 /// What a Prism had written before it was lost. Every sentence had passed its gate; here it passes ours, for the claims.
 pub(crate) fn cut_short(query: &ExplainQuery, sent: &str) -> Explanation {
-    gated(query, sent).filter(|explanation| explanation.text == sent.trim()).unwrap_or_else(|| Explanation {
-        text: sent.to_owned(),
-        ..with_grounding(query, Vec::new(), 0)
-    })
+    gated(query, sent)
+        .filter(|explanation| explanation.text == sent.trim())
+        .unwrap_or_else(|| Explanation {
+            text: sent.to_owned(),
+            ..with_grounding(query, Vec::new(), 0)
+        })
 }
 
 /// A rung below what the caller accepts is no explanation for that caller.
@@ -90,14 +99,22 @@ pub(crate) fn withdrawn(explanation: Explanation) -> Explanation {
     let none = without_text(NoneReason::BelowMinimum);
     Explanation {
         text: String::new(),
-        grounding: Grounding { rung: none.grounding.rung, claims: Vec::new(), ..explanation.grounding },
+        grounding: Grounding {
+            rung: none.grounding.rung,
+            claims: Vec::new(),
+            ..explanation.grounding
+        },
         ..explanation
     }
 }
 
 fn gated(query: &ExplainQuery, text: &str) -> Option<Explanation> {
-    let mut gate =
-        truth::Gate::new(&truth::Vocabulary::default(), &query.pair, &query.history, query.knowledge.as_ref());
+    let mut gate = truth::Gate::new(
+        &truth::Vocabulary::default(),
+        &query.pair,
+        &query.history,
+        query.knowledge.as_ref(),
+    );
     let mut cutter = gate.sentences();
     let mut sentences = cutter.push(text);
     sentences.extend(cutter.finish());
@@ -117,7 +134,10 @@ fn gated(query: &ExplainQuery, text: &str) -> Option<Explanation> {
             evidence: claim.evidence,
         }));
     }
-    Some(Explanation { text: kept, ..with_grounding(query, claims, refused) })
+    Some(Explanation {
+        text: kept,
+        ..with_grounding(query, claims, refused)
+    })
 }
 
 fn with_grounding(query: &ExplainQuery, claims: Vec<Claim>, sentences_refused: u32) -> Explanation {
@@ -130,7 +150,11 @@ fn with_grounding(query: &ExplainQuery, claims: Vec<Claim>, sentences_refused: u
             sentences_refused,
             ..none.grounding
         },
-        template_revision: query.knowledge.as_ref().map(|k| k.template_revision.clone()).unwrap_or_default(),
+        template_revision: query
+            .knowledge
+            .as_ref()
+            .map(|k| k.template_revision.clone())
+            .unwrap_or_default(),
         ..none
     }
 }

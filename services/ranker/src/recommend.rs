@@ -15,8 +15,8 @@ use async_stream::stream;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 use refract_domain::{
-    Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge, KnowledgeSource, NoneReason,
-    Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
+    Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge,
+    KnowledgeSource, NoneReason, Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
 };
 use refract_wire::recommend::{Event, ExplainOptions, Explained};
 use tokio::time::timeout_at;
@@ -46,7 +46,9 @@ pub struct River {
 
 impl std::fmt::Debug for River {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("River").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("River")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,24 +156,43 @@ impl River {
     }
 
     /// Asks cache and Oracle, leaving the Prism its share of the time that is left.
-    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Descent> {
+    async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+        context: &Context,
+    ) -> Result<Knowledge, Descent> {
         if history.is_empty() {
             return Err(Descent::EmptyHistory);
         }
         let source = self.knowledge.as_ref().ok_or(Descent::NoOracle)?;
-        let latest = context.deadline.less(self.config.explain_reserve).capped(now(), self.config.consult_cap);
+        let latest = context
+            .deadline
+            .less(self.config.explain_reserve)
+            .capped(now(), self.config.consult_cap);
         if latest.has_passed(now()) {
             return Err(Descent::NoTimeToConsult);
         }
-        match timeout_at(latest.instant().into(), source.consult(pair, history, &context.with_deadline(latest))).await {
-            Ok(Ok(knowledge)) if knowledge.facts.is_empty() && knowledge.text.is_empty() => Err(Descent::OracleSilent),
+        match timeout_at(
+            latest.instant().into(),
+            source.consult(pair, history, &context.with_deadline(latest)),
+        )
+        .await
+        {
+            Ok(Ok(knowledge)) if knowledge.facts.is_empty() && knowledge.text.is_empty() => {
+                Err(Descent::OracleSilent)
+            }
             Ok(Ok(knowledge)) => Ok(knowledge),
             Ok(Err(error)) => Err(Descent::from_oracle(&error)),
             Err(_) => Err(Descent::OracleSlow),
         }
     }
 
-    async fn ask_prism(&self, query: &ExplainQuery, context: &Context) -> Result<refract_domain::ExplanationStream, Descent> {
+    async fn ask_prism(
+        &self,
+        query: &ExplainQuery,
+        context: &Context,
+    ) -> Result<refract_domain::ExplanationStream, Descent> {
         let explainer = self.explainer.as_ref().ok_or(Descent::NoPrism)?;
         let latest = self.latest_text(context);
         match timeout_at(latest.into(), explainer.explain(query.clone(), &context.clone())).await {
@@ -201,14 +222,18 @@ impl River {
 }
 
 fn explained(position: u32, explanation: Explanation, knowledge: Option<Knowledge>) -> Event {
-    Event::Explained(Box::new(Explained { position, explanation, knowledge, error: None }))
+    Event::Explained(Box::new(Explained {
+        position,
+        explanation,
+        knowledge,
+        error: None,
+    }))
 }
 
 /// The present, on the runtime's clock, so that tests can pause it.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
-
 
 #[cfg(test)]
 mod tests;

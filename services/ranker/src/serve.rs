@@ -12,7 +12,8 @@ use refract_wire::conform::ConformLayer;
 use refract_wire::reflection::{self, RECOMMEND_SERVICE};
 use refract_wire::trace::SharedPropagator;
 use refract_wire::{
-    Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker, server,
+    Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker,
+    server,
 };
 use tonic::service::Routes;
 use tower::Layer as _;
@@ -48,25 +49,39 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     .context("the ranker cannot start")?;
 
     let rules = rules(&dataset);
-    let calls = client::Config { propagator: propagator.clone(), rules: rules.clone(), ..client::Config::default() };
+    let calls = client::Config {
+        propagator: propagator.clone(),
+        rules: rules.clone(),
+        ..client::Config::default()
+    };
     let mut info = ServerInfo::new("ranker", &rules.limits);
     info.models.push(model_info(&builtin));
-    info.limits.insert("items_in_flight_max".to_owned(), config.river.items_in_flight_max as u64);
+    info.limits.insert(
+        "items_in_flight_max".to_owned(),
+        config.river.items_in_flight_max as u64,
+    );
 
     let ranker: Arc<dyn Ranker> = match &config.outside {
         Some(peer) => Arc::new(ranker::Client::new(reach(peer).1, calls.clone())),
         None => Arc::new(builtin),
     };
     let mut knowledge = None;
-    if let Some(peer) = config.oracle.as_ref().filter(|_| config.river.mode != Mode::Alone) {
+    if let Some(peer) = config
+        .oracle
+        .as_ref()
+        .filter(|_| config.river.mode != Mode::Alone)
+    {
         let oracle: Arc<dyn KnowledgeSource> = Arc::new(oracle::Client::new(reach(peer).1, calls.clone()));
         let (source, control) = refract_knowledge::open(&config.knowledge, codec(), oracle)?;
-        info.features.push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
+        info.features
+            .push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
         tokio::spawn(say_when_degraded(control));
         knowledge = Some(source);
     }
-    let explainer =
-        config.prism.as_ref().map(|peer| Arc::new(prism::Client::new(reach(peer).1, calls.clone())) as Arc<dyn Explainer>);
+    let explainer = config
+        .prism
+        .as_ref()
+        .map(|peer| Arc::new(prism::Client::new(reach(peer).1, calls.clone())) as Arc<dyn Explainer>);
 
     let door = FrontDoor {
         dataset,
@@ -78,7 +93,12 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
             propagator,
             ..server::Config::default()
         },
-        river: Arc::new(River { ranker, knowledge, explainer, config: config.river }),
+        river: Arc::new(River {
+            ranker,
+            knowledge,
+            explainer,
+            config: config.river,
+        }),
     };
     let process = Process::new("ranker", &[RECOMMEND_SERVICE], config.process);
     let (v1, v1alpha) = reflection::services(&[RECOMMEND_SERVICE, reflection::HEALTH_SERVICE]);
@@ -86,7 +106,12 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         .add_service(process.health().service())
         .add_service(v1)
         .add_service(v1alpha);
-    let (address, server) = refract_net::serve(config.listen, ConformLayer.layer(routes.prepare()), process.signal()).await?;
+    let (address, server) = refract_net::serve(
+        config.listen,
+        ConformLayer.layer(routes.prepare()),
+        process.signal(),
+    )
+    .await?;
     process.start(address, server, async { Ok(()) }).await
 }
 
@@ -99,7 +124,10 @@ fn reach(peer: &Peer) -> (Channel, Transport) {
 fn rules(dataset: &Dataset) -> Rules {
     let scale = dataset.manifest().rating.as_ref();
     Rules {
-        rating_scale: scale.map(|r| RatingScale { liked_min: r.liked_at, disliked_max: r.disliked_at }),
+        rating_scale: scale.map(|r| RatingScale {
+            liked_min: r.liked_at,
+            disliked_max: r.disliked_at,
+        }),
         ..Rules::default()
     }
 }

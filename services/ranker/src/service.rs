@@ -31,7 +31,10 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl FrontDoor {
     fn history(&self, subject: &Subject) -> Result<Arc<History>, Error> {
-        subject.history(|user| self.dataset.history(user).map(Arc::new), |item| self.item(item))
+        subject.history(
+            |user| self.dataset.history(user).map(Arc::new),
+            |item| self.item(item),
+        )
     }
 
     fn item(&self, id: &ItemId) -> Option<Arc<Item>> {
@@ -40,12 +43,19 @@ impl FrontDoor {
 
     fn rank_query(&self, ask: &RankAsk) -> Result<(Option<UserId>, RankQuery), Error> {
         let history = self.history(&ask.subject)?;
-        Ok((ask.subject.user().cloned(), ask.query(history, |id| self.item(id))?))
+        Ok((
+            ask.subject.user().cloned(),
+            ask.query(history, |id| self.item(id))?,
+        ))
     }
 
     fn recommend_ask(&self, ask: RecommendAsk) -> Result<Ask, Error> {
         let (user, rank) = self.rank_query(&ask.rank)?;
-        Ok(Ask { user, rank, explain: ask.explain })
+        Ok(Ask {
+            user,
+            rank,
+            explain: ask.explain,
+        })
     }
 
     /// Explaining given items is recommending them, in the caller's order.
@@ -53,9 +63,18 @@ impl FrontDoor {
         let history = self.history(&ask.subject)?;
         let items = ask.items(|id| self.item(id))?;
         let limit = items.len();
-        let rank =
-            RankQuery { history, candidates: Candidates::Given(items), filters: Vec::new(), include_seen: true, limit };
-        Ok(Ask { user: ask.subject.user().cloned(), rank, explain: ask.explain })
+        let rank = RankQuery {
+            history,
+            candidates: Candidates::Given(items),
+            filters: Vec::new(),
+            include_seen: true,
+            limit,
+        };
+        Ok(Ask {
+            user: ask.subject.user().cloned(),
+            rank,
+            explain: ask.explain,
+        })
     }
 
     async fn collect(&self, ask: Ask, context: Context) -> Result<(Slate, Vec<Explained>, Summary), Error> {
@@ -70,7 +89,11 @@ impl FrontDoor {
             }
         }
         explained.sort_by_key(|e| e.position);
-        Ok((slate.ok_or(Error::Internal)?, explained, summary.ok_or(Error::Internal)?))
+        Ok((
+            slate.ok_or(Error::Internal)?,
+            explained,
+            summary.ok_or(Error::Internal)?,
+        ))
     }
 
     /// The whole answer as a stream; the call's deadline ends it.
@@ -82,7 +105,12 @@ impl FrontDoor {
     ) -> Result<Response<Events<T>>, Status> {
         let context = call.context().clone();
         let ask = ask.map_err(|error| call.refuse(&error))?;
-        let events = self.river.clone().recommend(ask, context).await.map_err(|error| call.refuse(&error))?;
+        let events = self
+            .river
+            .clone()
+            .recommend(ask, context)
+            .await
+            .map_err(|error| call.refuse(&error))?;
         let messages = events.filter_map(move |event| std::future::ready(message(event).map(Ok)));
         let stream: Events<T> = Box::pin(call.stream(messages));
         Ok(call.dress(stream))
@@ -91,7 +119,10 @@ impl FrontDoor {
 
 #[tonic::async_trait]
 impl RecommendService for FrontDoor {
-    async fn rank(&self, request: Request<proto::RankRequest>) -> Result<Response<proto::RankResponse>, Status> {
+    async fn rank(
+        &self,
+        request: Request<proto::RankRequest>,
+    ) -> Result<Response<proto::RankResponse>, Status> {
         let (call, message) = self.config.open("Rank", request)?;
         let context = call.context().clone();
         let work = async {
@@ -125,12 +156,19 @@ impl RecommendService for FrontDoor {
         request: Request<proto::StreamRecommendRequest>,
     ) -> Result<Response<Self::StreamRecommendStream>, Status> {
         let (call, message) = self.config.open("StreamRecommend", request)?;
-        let ask = recommend::parse_stream_recommend(message, &self.config.rules).and_then(|ask| self.recommend_ask(ask));
+        let ask = recommend::parse_stream_recommend(message, &self.config.rules)
+            .and_then(|ask| self.recommend_ask(ask));
         let id = call.context().request.clone();
-        self.flow(call, ask, move |event| Some(answer::stream_recommend_response(&event, &id))).await
+        self.flow(call, ask, move |event| {
+            Some(answer::stream_recommend_response(&event, &id))
+        })
+        .await
     }
 
-    async fn explain(&self, request: Request<proto::ExplainRequest>) -> Result<Response<proto::ExplainResponse>, Status> {
+    async fn explain(
+        &self,
+        request: Request<proto::ExplainRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
         let (call, message) = self.config.open("Explain", request)?;
         let context = call.context().clone();
         let work = async {
@@ -148,9 +186,13 @@ impl RecommendService for FrontDoor {
         request: Request<proto::StreamExplainRequest>,
     ) -> Result<Response<Self::StreamExplainStream>, Status> {
         let (call, message) = self.config.open("StreamExplain", request)?;
-        let ask = recommend::parse_stream_explain(message, &self.config.rules).and_then(|ask| self.explain_ask(ask));
+        let ask = recommend::parse_stream_explain(message, &self.config.rules)
+            .and_then(|ask| self.explain_ask(ask));
         let id = call.context().request.clone();
-        self.flow(call, ask, move |event| answer::stream_explain_response(&event, &id)).await
+        self.flow(call, ask, move |event| {
+            answer::stream_explain_response(&event, &id)
+        })
+        .await
     }
 
     async fn get_server_info(
@@ -158,6 +200,8 @@ impl RecommendService for FrontDoor {
         request: Request<proto::GetServerInfoRequest>,
     ) -> Result<Response<proto::GetServerInfoResponse>, Status> {
         let (call, _) = self.config.open("GetServerInfo", request)?;
-        Ok(call.dress(proto::GetServerInfoResponse { info: Some(self.info.to_proto()) }))
+        Ok(call.dress(proto::GetServerInfoResponse {
+            info: Some(self.info.to_proto()),
+        }))
     }
 }

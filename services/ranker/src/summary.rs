@@ -30,18 +30,30 @@ struct Seen {
 impl Tally {
     pub(crate) fn new(arrived: Instant, rank_time: Duration, origin: SlateOrigin) -> Self {
         metrics::histogram!("refract_ranker_rank_seconds").record(rank_time.as_secs_f64());
-        Self { arrived, rank_time, origin, seen: Mutex::default() }
+        Self {
+            arrived,
+            rank_time,
+            origin,
+            seen: Mutex::default(),
+        }
     }
 
     /// Counts an event, and takes knowledge off it that the caller did not ask to see.
     pub(crate) fn note(&self, mut event: Event, include_knowledge: bool) -> Event {
-        let mut seen = self.seen.lock().expect("no code panics while it holds the tally; this is a bug");
+        let mut seen = self
+            .seen
+            .lock()
+            .expect("no code panics while it holds the tally; this is a bug");
         match &mut event {
             Event::Delta { .. } => {
                 seen.first_text.get_or_insert_with(now);
             }
             Event::Explained(explained) => {
-                let Explained { explanation, knowledge, .. } = &mut **explained;
+                let Explained {
+                    explanation,
+                    knowledge,
+                    ..
+                } = &mut **explained;
                 let rung = rung_name(explanation.grounding.rung);
                 *seen.rungs.entry(rung).or_default() += 1;
                 metrics::counter!("refract_ranker_explanations_total", "rung" => rung).increment(1);
@@ -64,7 +76,12 @@ impl Tally {
     }
 
     pub(crate) fn close(&self, request: RequestId) -> Summary {
-        let seen = std::mem::take(&mut *self.seen.lock().expect("no code panics while it holds the tally; this is a bug"));
+        let seen = std::mem::take(
+            &mut *self
+                .seen
+                .lock()
+                .expect("no code panics while it holds the tally; this is a bug"),
+        );
         let total_time = now() - self.arrived;
         metrics::histogram!("refract_ranker_request_seconds").record(total_time.as_secs_f64());
         Summary {
@@ -72,7 +89,11 @@ impl Tally {
             rank_time: self.rank_time,
             first_text_time: seen.first_text.map(|at| at - self.arrived),
             total_time,
-            rungs: seen.rungs.into_iter().map(|(rung, n)| (rung.to_owned(), n)).collect(),
+            rungs: seen
+                .rungs
+                .into_iter()
+                .map(|(rung, n)| (rung.to_owned(), n))
+                .collect(),
             oracle_revision: seen.oracle_revision,
             prism_revision: seen.prism_revision,
             slate_origin: Some(self.origin),

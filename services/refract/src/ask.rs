@@ -8,7 +8,9 @@ use refract_domain::{AttributeFilter, Context, Deadline, ItemId, TenantId, UserI
 use refract_net::{DialConfig, Target};
 use refract_wire::convert::item::ItemRef;
 use refract_wire::recommend::client::EventStream;
-use refract_wire::recommend::{CandidatesAsk, Client, ExplainAsk, ExplainOptions, RankAsk, RecommendAsk, Subject};
+use refract_wire::recommend::{
+    CandidatesAsk, Client, ExplainAsk, ExplainOptions, RankAsk, RecommendAsk, Subject,
+};
 use refract_wire::{Transport, client, metadata};
 
 use crate::cli;
@@ -26,8 +28,15 @@ impl Door {
     pub(crate) fn at(target: &str, deadline: Duration) -> Result<Self> {
         let parsed: Target = target.parse().with_context(|| format!("--target {target}"))?;
         let transport = Transport::new(refract_net::dial(&parsed, DialConfig::default()));
-        let config = client::Config { propagator: propagator(), ..client::Config::default() };
-        Ok(Self { client: Client::new(transport, config), target: target.to_owned(), deadline })
+        let config = client::Config {
+            propagator: propagator(),
+            ..client::Config::default()
+        };
+        Ok(Self {
+            client: Client::new(transport, config),
+            target: target.to_owned(),
+            deadline,
+        })
     }
 
     /// A fresh request id and deadline.
@@ -62,12 +71,21 @@ impl Door {
         use refract_domain::{Error, Resource};
         match error {
             Error::Unavailable { .. } => {
-                anyhow!("nobody answers at {}: start it with `refract serve all`, or name another with --target", self.target)
+                anyhow!(
+                    "nobody answers at {}: start it with `refract serve all`, or name another with --target",
+                    self.target
+                )
             }
-            Error::NotFound { resource: Resource::User, .. } => {
+            Error::NotFound {
+                resource: Resource::User,
+                ..
+            } => {
                 anyhow!("that user is unknown there; `refract users` lists some of the shipped data")
             }
-            Error::NotFound { resource: Resource::Item, field } => anyhow!("an item is unknown there ({field})"),
+            Error::NotFound {
+                resource: Resource::Item,
+                field,
+            } => anyhow!("an item is unknown there ({field})"),
             Error::DeadlineExceeded => anyhow!("no answer within {:?}: raise --deadline", self.deadline),
             other => anyhow!("{other}"),
         }
@@ -79,9 +97,10 @@ pub(crate) fn filters(texts: &[String]) -> Result<Vec<AttributeFilter>> {
     texts
         .iter()
         .map(|text| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-                Ok(AttributeFilter { attribute: name.trim().to_owned(), any_of: vec![value.trim().to_owned()] })
-            }
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(AttributeFilter {
+                attribute: name.trim().to_owned(),
+                any_of: vec![value.trim().to_owned()],
+            }),
             _ => bail!("--filter {text}: write NAME=VALUE, for example genre=comedy"),
         })
         .collect()
@@ -89,20 +108,34 @@ pub(crate) fn filters(texts: &[String]) -> Result<Vec<AttributeFilter>> {
 
 /// A ranking for a subject.
 pub(crate) fn rank_ask(subject: Subject, limit: u32, filters: Vec<AttributeFilter>) -> RankAsk {
-    RankAsk { subject, candidates: CandidatesAsk::Catalogue, filters, limit: limit as usize, include_seen: false }
+    RankAsk {
+        subject,
+        candidates: CandidatesAsk::Catalogue,
+        filters,
+        limit: limit as usize,
+        include_seen: false,
+    }
 }
 
 pub(crate) fn known_user(id: &str) -> Subject {
-    Subject::User { id: UserId::new(id), field: "subject.user_id".to_owned() }
+    Subject::User {
+        id: UserId::new(id),
+        field: "subject.user_id".to_owned(),
+    }
 }
 
 /// `refract recommend`.
 pub(crate) async fn recommend(args: &cli::Recommend) -> Result<()> {
     let ask = RecommendAsk {
         rank: rank_ask(known_user(&args.user), args.limit, filters(&args.filter)?),
-        explain: ExplainOptions { style: args.style, ..ExplainOptions::default() },
+        explain: ExplainOptions {
+            style: args.style,
+            ..ExplainOptions::default()
+        },
     };
-    Door::at(&args.target.target, args.target.deadline)?.recommend(&ask, &mut Show::new(args.json)).await
+    Door::at(&args.target.target, args.target.deadline)?
+        .recommend(&ask, &mut Show::new(args.json))
+        .await
 }
 
 /// `refract explain`.
@@ -115,7 +148,12 @@ pub(crate) async fn explain(args: &cli::Explain) -> Result<()> {
     let ask = ExplainAsk {
         subject: known_user(&args.user),
         items: items.collect(),
-        explain: ExplainOptions { style: args.style, ..ExplainOptions::default() },
+        explain: ExplainOptions {
+            style: args.style,
+            ..ExplainOptions::default()
+        },
     };
-    Door::at(&args.target.target, args.target.deadline)?.explain(&ask, &mut Show::new(args.json)).await
+    Door::at(&args.target.target, args.target.deadline)?
+        .explain(&ask, &mut Show::new(args.json))
+        .await
 }

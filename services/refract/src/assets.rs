@@ -16,11 +16,16 @@ impl Assets {
     pub(crate) fn find(named: Option<&Path>) -> Result<Self> {
         if let Some(named) = named {
             if !named.join("data").is_dir() {
-                bail!("{} holds no data/ directory: --assets names the directory with data/, ranker/, oracle/ and prism/", named.display());
+                bail!(
+                    "{} holds no data/ directory: --assets names the directory with data/, ranker/, oracle/ and prism/",
+                    named.display()
+                );
             }
             return Ok(Self(named.to_owned()));
         }
-        let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|exe| exe.parent().map(Path::to_owned));
         let places = beside
             .iter()
             .flat_map(|dir| [dir.join("demo"), dir.join("../share/refract/demo")])
@@ -30,7 +35,9 @@ impl Assets {
                 return Ok(Self(place));
             }
         }
-        bail!("the shipped data and models are not here: name their directory with --assets DIR or REFRACT_ASSETS")
+        bail!(
+            "the shipped data and models are not here: name their directory with --assets DIR or REFRACT_ASSETS"
+        )
     }
 
     pub(crate) fn data(&self) -> PathBuf {

@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Explained recommendations, served: what to recommend, and why, in one or two true sentences.
 #[derive(Debug, Parser)]
-#[command(name = "refract", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(
+    name = "refract",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -118,7 +123,12 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// Address of a ranker.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001", env = "REFRACT_TARGET")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7001",
+        env = "REFRACT_TARGET"
+    )]
     pub(crate) target: String,
     /// Give up after this long.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]

@@ -42,7 +42,11 @@ impl Cluster {
         ranker.prism = Some(ranker.prism.map_or_else(|| peer(prism.address()), Ok)?);
         let ranker = refract_ranker::start(ranker, propagator).await?;
         tokio::try_join!(oracle.ready(), prism.ready(), ranker.ready())?;
-        Ok(Self { ranker, oracle, prism })
+        Ok(Self {
+            ranker,
+            oracle,
+            prism,
+        })
     }
 
     pub(crate) fn into_running(self) -> Vec<Running> {
@@ -51,7 +55,12 @@ impl Cluster {
 }
 
 fn peer(address: SocketAddr) -> Result<Peer> {
-    Ok(Peer::at(address.to_string().parse().context("a bound address is a target; else this is a bug")?))
+    Ok(Peer::at(
+        address
+            .to_string()
+            .parse()
+            .context("a bound address is a target; else this is a bug")?,
+    ))
 }
 
 /// Joins the services' spans into one trace per request, over W3C headers.

@@ -37,7 +37,12 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { seed: 42, slots: SlotLimits::default(), history_items_max: 10, styles_per_request: 2 }
+        Self {
+            seed: 42,
+            slots: SlotLimits::default(),
+            history_items_max: 10,
+            styles_per_request: 2,
+        }
     }
 }
 
@@ -58,20 +63,32 @@ pub(crate) struct Request {
 
 impl Request {
     fn pair(&self) -> Pair {
-        Pair { tenant: TenantId::default(), user: None, item: Arc::clone(&self.item), affinities: self.affinities.clone() }
+        Pair {
+            tenant: TenantId::default(),
+            user: None,
+            item: Arc::clone(&self.item),
+            affinities: self.affinities.clone(),
+        }
     }
 }
 
 /// Lines for the Oracle, one a request.
 pub(crate) fn oracle_lines(config: &Config, requests: &[Request]) -> Vec<Line> {
     let vocabulary = Arc::new(Vocabulary::default());
-    requests.iter().filter_map(|request| oracle::line(config, &vocabulary, request)).collect()
+    requests
+        .iter()
+        .filter_map(|request| oracle::line(config, &vocabulary, request))
+        .collect()
 }
 
 /// Lines for the Prism, with knowledge and without.
 pub(crate) fn prism_lines(config: &Config, requests: &[Request]) -> Vec<Line> {
     let vocabulary = Arc::new(Vocabulary::default());
-    requests.iter().enumerate().flat_map(|(n, request)| prism::lines(config, &vocabulary, n, request)).collect()
+    requests
+        .iter()
+        .enumerate()
+        .flat_map(|(n, request)| prism::lines(config, &vocabulary, n, request))
+        .collect()
 }
 
 #[cfg(test)]

@@ -31,10 +31,15 @@ pub(crate) async fn run(args: &Demo) -> Result<()> {
         eprintln!("Starting ranker, Oracle and Prism on loopback…");
     }
     let cluster = Cluster::start(config).await?;
-    let dataset = tokio::task::spawn_blocking(move || Dataset::load(&data, &LoadOptions::default())).await??;
+    let dataset =
+        tokio::task::spawn_blocking(move || Dataset::load(&data, &LoadOptions::default())).await??;
     let (whose, subject, history) = taste(args, &dataset)?;
     if !args.json {
-        let synthetic = if dataset.manifest().synthetic { " (users are synthetic)" } else { "" };
+        let synthetic = if dataset.manifest().synthetic {
+            " (users are synthetic)"
+        } else {
+            ""
+        };
         println!(
             "ranker {} · oracle {} · prism {} · {} items, {} users{synthetic}\n",
             cluster.ranker.address(),
@@ -47,7 +52,10 @@ pub(crate) async fn run(args: &Demo) -> Result<()> {
 
     let ask = RecommendAsk {
         rank: rank_ask(subject, args.limit, filters),
-        explain: ExplainOptions { style: args.style, ..ExplainOptions::default() },
+        explain: ExplainOptions {
+            style: args.style,
+            ..ExplainOptions::default()
+        },
     };
     let door = Door::at(&cluster.ranker.address().to_string(), Duration::from_secs(60))?;
     Show::new(args.json).history(&whose, &history, HISTORY_SHOWN_MAX)?;
@@ -65,7 +73,8 @@ pub(crate) async fn run(args: &Demo) -> Result<()> {
 /// Loopback, any free port, quick to leave.
 fn config(args: &Demo) -> Result<Config> {
     let (data, model) = data_and_ranker(&args.data)?;
-    let bundle = |named: &Option<std::path::PathBuf>, shipped: fn(&Assets) -> std::path::PathBuf| match named {
+    let bundle = |named: &Option<std::path::PathBuf>, shipped: fn(&Assets) -> std::path::PathBuf| match named
+    {
         Some(named) => Ok(named.clone()),
         None => Assets::find(args.data.assets.as_deref()).map(|assets| shipped(&assets)),
     };
@@ -91,26 +100,45 @@ fn taste(args: &Demo, dataset: &Dataset) -> Result<(String, Subject, Arc<History
     if !args.likes.is_empty() {
         let liked = likes(&args.likes, dataset)?;
         let refs = liked.interactions().iter().map(|i| InteractionRef {
-            item: ItemRef { id: i.item.id.clone(), inline: None, field: "history".to_owned() },
+            item: ItemRef {
+                id: i.item.id.clone(),
+                inline: None,
+                field: "history".to_owned(),
+            },
             at: i.at,
             signal: i.signal,
             rating: i.rating,
             text: None,
         });
-        let subject = Subject::Inline { interactions: refs.collect(), user: None };
+        let subject = Subject::Inline {
+            interactions: refs.collect(),
+            user: None,
+        };
         return Ok(("You".to_owned(), subject, Arc::new(liked)));
     }
     let id = match &args.user {
         Some(id) => id.clone(),
         None => {
             let first = dataset.featured_users(1);
-            first.first().context("the data set has no users: name titles with --likes")?.id.expose().to_owned()
+            first
+                .first()
+                .context("the data set has no users: name titles with --likes")?
+                .id
+                .expose()
+                .to_owned()
         }
     };
     let user = UserId::new(&id);
     let Some(history) = dataset.history(&user) else {
-        let near: Vec<&str> = dataset.nearest_users(&id, 3).into_iter().map(UserId::expose).collect();
-        bail!("there is no user {id}; there are {} and others (`refract users` lists them)", near.join(", "));
+        let near: Vec<&str> = dataset
+            .nearest_users(&id, 3)
+            .into_iter()
+            .map(UserId::expose)
+            .collect();
+        bail!(
+            "there is no user {id}; there are {} and others (`refract users` lists them)",
+            near.join(", ")
+        );
     };
     Ok((id.clone(), known_user(&id), Arc::new(history)))
 }
@@ -123,10 +151,18 @@ fn likes(titles: &[String], dataset: &Dataset) -> Result<History> {
     for (n, title) in titles.iter().enumerate() {
         let found = dataset.find_titles(title, 1);
         let Some(best) = found.first() else {
-            bail!("no title is like “{title}” in this data set: try another, or `--data DIR` with a catalogue that has it");
+            bail!(
+                "no title is like “{title}” in this data set: try another, or `--data DIR` with a catalogue that has it"
+            );
         };
         let at = Timestamp(newest - DAY_S * (titles.len() - n) as i64);
-        interactions.push(Interaction { item: best.item.clone(), at, signal: Signal::Liked, rating: None, text: None });
+        interactions.push(Interaction {
+            item: best.item.clone(),
+            at,
+            signal: Signal::Liked,
+            rating: None,
+            text: None,
+        });
     }
     Ok(History::new(interactions))
 }

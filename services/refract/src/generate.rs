@@ -33,11 +33,24 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         Precision::F32 => Dtype::F32,
         Precision::Bf16 => Dtype::Bf16,
     };
-    let model = Model::load(dir, &LoadOptions { dtype, device: candle_core::Device::Cpu })?;
+    let model = Model::load(
+        dir,
+        &LoadOptions {
+            dtype,
+            device: candle_core::Device::Cpu,
+        },
+    )?;
     let spec = model.spec().clone();
     let file = dir.join("tokenizer.json");
-    let tokenizer = if file.is_file() { Some(Tokenizer::read(&file)?) } else { None };
-    let params = params(args, GenerationParams::for_model(&spec, model.generation_defaults()));
+    let tokenizer = if file.is_file() {
+        Some(Tokenizer::read(&file)?)
+    } else {
+        None
+    };
+    let params = params(
+        args,
+        GenerationParams::for_model(&spec, model.generation_defaults()),
+    );
 
     let positions = spec.positions_max.unwrap_or(4096);
     let config = refract_engine::Config {
@@ -55,22 +68,34 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
     let handle = engine.handle();
 
     let input: Box<dyn BufRead> = match &args.input {
-        Some(path) => Box::new(BufReader::new(File::open(path).with_context(|| format!("reading {}", path.display()))?)),
+        Some(path) => Box::new(BufReader::new(
+            File::open(path).with_context(|| format!("reading {}", path.display()))?,
+        )),
         None => Box::new(BufReader::new(std::io::stdin())),
     };
-    let name = args.input.as_ref().map_or("standard input".to_owned(), |p| p.display().to_string());
+    let name = args
+        .input
+        .as_ref()
+        .map_or("standard input".to_owned(), |p| p.display().to_string());
     let mut running = std::collections::VecDeque::new();
     for (at, line) in input.lines().enumerate() {
         let line = line.with_context(|| format!("{name}:{}", at + 1))?;
         if line.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&line).with_context(|| format!("{name}:{}: not a line of input", at + 1))?;
+        let line: Line =
+            serde_json::from_str(&line).with_context(|| format!("{name}:{}: not a line of input", at + 1))?;
         let ids = match (line.ids, line.text) {
             (Some(ids), None) => ids,
             (None, Some(text)) => tokenizer
                 .as_ref()
-                .with_context(|| format!("{name}:{}: {} has no tokenizer.json: give ids", at + 1, dir.display()))?
+                .with_context(|| {
+                    format!(
+                        "{name}:{}: {} has no tokenizer.json: give ids",
+                        at + 1,
+                        dir.display()
+                    )
+                })?
                 .encode(&text),
             _ => bail!("{name}:{}: give either \"text\" or \"ids\"", at + 1),
         };
@@ -81,8 +106,13 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         if running.len() == IN_FLIGHT_MAX {
             finish(running.pop_front(), tokenizer.as_ref(), args.json, &name).await?;
         }
-        let request = Request { pairs, ..Request::new(ids, params.clone()) };
-        let generation = handle.generate(request).map_err(|error| anyhow!("{name}:{}: {error}", at + 1))?;
+        let request = Request {
+            pairs,
+            ..Request::new(ids, params.clone())
+        };
+        let generation = handle
+            .generate(request)
+            .map_err(|error| anyhow!("{name}:{}: {error}", at + 1))?;
         running.push_back((at + 1, generation));
     }
     while let Some(next) = running.pop_front() {
@@ -97,8 +127,13 @@ async fn finish(
     json: bool,
     name: &str,
 ) -> Result<()> {
-    let Some((at, generation)) = next else { return Ok(()) };
-    let finished = generation.collect().await.map_err(|error| anyhow!("{name}:{at}: {error}"))?;
+    let Some((at, generation)) = next else {
+        return Ok(());
+    };
+    let finished = generation
+        .collect()
+        .await
+        .map_err(|error| anyhow!("{name}:{at}: {error}"))?;
     let text = tokenizer.map(|t| t.decode(&finished.ids));
     let mut out = std::io::stdout().lock();
     if json {

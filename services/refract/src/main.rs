@@ -30,7 +30,11 @@ fn main() -> ExitCode {
         Err(error) => {
             let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
             let red = AnsiColor::Red.on_default().bold();
-            if plain { eprintln!("error: {error:#}") } else { eprintln!("{red}error:{red:#} {error:#}") }
+            if plain {
+                eprintln!("error: {error:#}")
+            } else {
+                eprintln!("{red}error:{red:#} {error:#}")
+            }
             ExitCode::from(config::exit_code(&error))
         }
     }
@@ -62,7 +66,10 @@ fn say(report: impl std::fmt::Display) -> anyhow::Result<()> {
 
 /// On a runtime, with only warnings in the log: what these commands have to say goes to standard output.
 fn quietly<F: Future<Output = anyhow::Result<()>>>(work: F) -> anyhow::Result<()> {
-    let telemetry_config = telemetry::Config { level: "warn".to_owned(), ..telemetry::Config::default() };
+    let telemetry_config = telemetry::Config {
+        level: "warn".to_owned(),
+        ..telemetry::Config::default()
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let _telemetry = telemetry::install("refract", &telemetry_config)?;

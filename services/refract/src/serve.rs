@@ -12,7 +12,11 @@ use crate::cli::{Role, Serve};
 use crate::cluster::{Cluster, Config, propagator};
 
 /// Ports where the configuration names none: data, then admin.
-const PORTS: [(Role, u16, u16); 3] = [(Role::Ranker, 7001, 7101), (Role::Oracle, 7002, 7102), (Role::Prism, 7003, 7103)];
+const PORTS: [(Role, u16, u16); 3] = [
+    (Role::Ranker, 7001, 7101),
+    (Role::Oracle, 7002, 7102),
+    (Role::Prism, 7003, 7103),
+];
 
 pub(crate) fn run(args: &Serve) -> Result<()> {
     let config = gather(args)?;
@@ -21,7 +25,10 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
         return Ok(());
     }
     panics::install();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, config))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(args, config))
 }
 
 async fn serve(args: &Serve, config: Config) -> Result<()> {
@@ -34,7 +41,12 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     };
     for service in &running {
         service.ready().await?;
-        eprintln!("{:<7} {}   admin {}", service.name(), service.address(), service.admin_address());
+        eprintln!(
+            "{:<7} {}   admin {}",
+            service.name(),
+            service.address(),
+            service.admin_address()
+        );
     }
     if let Some(file) = &args.ready_file {
         write_ready(file, &running)?;
@@ -51,10 +63,18 @@ fn gather(args: &Serve) -> Result<Config> {
     let mut config: Config = config::load(&sources)?;
     let unset = |path: &Path| path.as_os_str().is_empty();
     let wants = |role: Role| args.role == Role::All || args.role == role;
-    let (data, oracle, prism) = (&mut config.ranker.data, &mut config.oracle.worker.bundle, &mut config.prism.worker.bundle);
-    if (wants(Role::Ranker) && unset(data)) || (wants(Role::Oracle) && unset(oracle)) || (wants(Role::Prism) && unset(prism)) {
-        let assets = Assets::find(args.assets.as_deref())
-            .context("set ranker.data, oracle.worker.bundle and prism.worker.bundle, or use the shipped ones")?;
+    let (data, oracle, prism) = (
+        &mut config.ranker.data,
+        &mut config.oracle.worker.bundle,
+        &mut config.prism.worker.bundle,
+    );
+    if (wants(Role::Ranker) && unset(data))
+        || (wants(Role::Oracle) && unset(oracle))
+        || (wants(Role::Prism) && unset(prism))
+    {
+        let assets = Assets::find(args.assets.as_deref()).context(
+            "set ranker.data, oracle.worker.bundle and prism.worker.bundle, or use the shipped ones",
+        )?;
         if wants(Role::Ranker) && unset(data) {
             *data = assets.data();
             config.ranker.model.get_or_insert(assets.ranker());
@@ -93,6 +113,7 @@ fn write_ready(file: &Path, running: &[Running]) -> Result<()> {
         })
         .collect();
     let partial = file.with_extension("partial");
-    std::fs::write(&partial, serde_json::to_vec(&addresses)?).with_context(|| format!("writing {}", partial.display()))?;
+    std::fs::write(&partial, serde_json::to_vec(&addresses)?)
+        .with_context(|| format!("writing {}", partial.display()))?;
     std::fs::rename(&partial, file).with_context(|| format!("writing {}", file.display()))
 }

@@ -31,7 +31,13 @@ struct Waiting {
 impl Show {
     pub(crate) fn new(json: bool) -> Self {
         let colour = !json && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, colour, slate: None, waiting: BTreeMap::new(), current: 1 }
+        Self {
+            json,
+            colour,
+            slate: None,
+            waiting: BTreeMap::new(),
+            current: 1,
+        }
     }
 
     pub(crate) fn history(&self, whose: &str, history: &History, shown_max: usize) -> Result<()> {
@@ -45,17 +51,30 @@ impl Show {
         }
         let mut out = std::io::stdout().lock();
         if history.is_empty() {
-            writeln!(out, "{}", self.paint(Style::new().bold(), &format!("{whose} has no history yet")))?;
+            writeln!(
+                out,
+                "{}",
+                self.paint(Style::new().bold(), &format!("{whose} has no history yet"))
+            )?;
             return Ok(());
         }
-        writeln!(out, "{}  (newest first, {} in all)", self.paint(Style::new().bold(), whose), history.len())?;
+        writeln!(
+            out,
+            "{}  (newest first, {} in all)",
+            self.paint(Style::new().bold(), whose),
+            history.len()
+        )?;
         for interaction in history.interactions().iter().rev().take(shown_max) {
             let mark = match interaction.signal {
                 Signal::Liked => self.paint(green(), "+"),
                 Signal::Seen => "·".to_owned(),
                 Signal::Disliked => self.paint(AnsiColor::Red.on_default(), "-"),
             };
-            let year = interaction.item.values("year").first().map_or(String::new(), |y| format!(" ({y})"));
+            let year = interaction
+                .item
+                .values("year")
+                .first()
+                .map_or(String::new(), |y| format!(" ({y})"));
             writeln!(out, "  {mark} {}{year}", interaction.item.title)?;
         }
         writeln!(out)?;
@@ -75,7 +94,8 @@ impl Show {
                 self.waiting.entry(*position).or_default().text.push_str(text);
             }
             Event::Explained(explained) => {
-                self.waiting.entry(explained.position).or_default().done = Some(explained.explanation.clone());
+                self.waiting.entry(explained.position).or_default().done =
+                    Some(explained.explanation.clone());
             }
             Event::Summary(summary) => self.print_summary(summary)?,
         }
@@ -86,13 +106,19 @@ impl Show {
     fn advance(&mut self) -> Result<()> {
         let mut out = std::io::stdout().lock();
         while let Some(waiting) = self.waiting.get_mut(&self.current) {
-            let Some(explanation) = waiting.done.take() else { break };
+            let Some(explanation) = waiting.done.take() else {
+                break;
+            };
             let title = self
                 .slate
                 .as_ref()
                 .and_then(|s| s.items.iter().find(|i| i.position == self.current))
                 .map_or(String::new(), |i| i.item.title.clone());
-            let text = if waiting.text.is_empty() { "(no explanation)".to_owned() } else { waiting.text.clone() };
+            let text = if waiting.text.is_empty() {
+                "(no explanation)".to_owned()
+            } else {
+                waiting.text.clone()
+            };
             let head = format!("{:>2}. {title}", self.current);
             writeln!(out, "{}", self.paint(Style::new().bold(), &head))?;
             for piece in wrap(&text, 92) {
@@ -114,12 +140,21 @@ impl Show {
             SlateOrigin::Given => "as given",
         };
         let titles: Vec<&str> = slate.items.iter().map(|i| i.item.title.as_str()).collect();
-        writeln!(out, "{} ({origin}): {}\n", self.paint(green().bold(), "Slate"), titles.join(" · "))?;
+        writeln!(
+            out,
+            "{} ({origin}): {}\n",
+            self.paint(green().bold(), "Slate"),
+            titles.join(" · ")
+        )?;
         Ok(())
     }
 
     fn print_summary(&self, summary: &Summary) -> Result<()> {
-        let rungs: Vec<String> = summary.rungs.iter().map(|(rung, n)| format!("{} {n}", short(rung))).collect();
+        let rungs: Vec<String> = summary
+            .rungs
+            .iter()
+            .map(|(rung, n)| format!("{} {n}", short(rung)))
+            .collect();
         let first = summary.first_text_time.map_or("none".to_owned(), ms);
         println!(
             "\n{} slate {} · first text {first} · all {} · {}",
@@ -132,7 +167,11 @@ impl Show {
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
-        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        if self.colour {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -151,7 +190,11 @@ fn dim() -> Style {
 
 fn ms(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
 }
 
 /// Rung, evidence and times in one line.
@@ -225,7 +268,9 @@ fn signal(signal: Signal) -> &'static str {
 fn evidence(evidence: &Evidence) -> Value {
     match evidence {
         Evidence::History { item } => json!({"history": item.as_str()}),
-        Evidence::Attribute { item, name, value } => json!({"attribute": {"item": item.as_str(), "name": name, "value": value}}),
+        Evidence::Attribute { item, name, value } => {
+            json!({"attribute": {"item": item.as_str(), "name": name, "value": value}})
+        }
         Evidence::Description { item } => json!({"description": item.as_str()}),
         Evidence::Affinity { item } => json!({"affinity": item.as_str()}),
         Evidence::Fact { index } => json!({"fact": index}),

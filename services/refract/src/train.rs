@@ -88,19 +88,36 @@ pub(crate) fn demo(args: &cli::TrainDemo) -> Result<()> {
 
 fn train_ranker(data: &Path, out: &Path, seed: u64, json: bool) -> Result<()> {
     let dataset = Dataset::load(data, &LoadOptions::default())?;
-    let bar = if json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
+    let bar = if json {
+        indicatif::ProgressBar::hidden()
+    } else {
+        indicatif::ProgressBar::new_spinner()
+    };
     let mut hyper = Hyper::default();
     hyper.als.seed = seed;
     let model = refract_ranker::train(&dataset, &hyper, |progress| {
-        bar.set_message(format!("ranker: {} {}/{}", progress.stage.as_str(), progress.done, progress.total));
+        bar.set_message(format!(
+            "ranker: {} {}/{}",
+            progress.stage.as_str(),
+            progress.done,
+            progress.total
+        ));
         bar.tick();
     })?;
     bar.finish_and_clear();
     model.save(out)?;
     if json {
-        println!("{}", serde_json::json!({"ranker": out, "revision": model.revision().0, "parameters": model.parameters()}));
+        println!(
+            "{}",
+            serde_json::json!({"ranker": out, "revision": model.revision().0, "parameters": model.parameters()})
+        );
     } else {
-        eprintln!("ranker: {} parameters, revision {}, written to {}", model.parameters(), model.revision(), out.display());
+        eprintln!(
+            "ranker: {} parameters, revision {}, written to {}",
+            model.parameters(),
+            model.revision(),
+            out.display()
+        );
     }
     Ok(())
 }
@@ -119,7 +136,11 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     let dataset = Dataset::load(data, &LoadOptions::default())?;
     let lines = lines(role, &dataset, args.examples, args.seed);
     if lines.len() < 100 {
-        bail!("{} gives only {} training lines: it needs users with at least three interactions", data.display(), lines.len());
+        bail!(
+            "{} gives only {} training lines: it needs users with at least three interactions",
+            data.display(),
+            lines.len()
+        );
     }
     corpus::write(&working.join("corpus.jsonl"), &lines)?;
     let slots = SlotLimits::default();
@@ -130,7 +151,12 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     let (train, dev) = (ids(&train)?, ids(&dev)?);
     let steps = args.steps.unwrap_or(STEPS);
     if !args.json {
-        eprintln!("{name}: {} examples, {} ids, {steps} steps of {}", train.len(), tokenizer.vocab_size(), args.batch);
+        eprintln!(
+            "{name}: {} examples, {} ids, {steps} steps of {}",
+            train.len(),
+            tokenizer.vocab_size(),
+            args.batch
+        );
     }
     let recipe = Recipe {
         name: name.to_owned(),
@@ -152,7 +178,12 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     if args.json {
         println!("{}", serde_json::json!({"bundle": args.out, "outcome": outcome}));
     } else {
-        eprintln!("{name}: dev loss {:.4} at step {}, {minutes:.1} minutes, written to {}", outcome.dev_loss, outcome.dev_loss_step, args.out.display());
+        eprintln!(
+            "{name}: dev loss {:.4} at step {}, {minutes:.1} minutes, written to {}",
+            outcome.dev_loss,
+            outcome.dev_loss_step,
+            args.out.display()
+        );
     }
     Ok(())
 }
@@ -163,9 +194,21 @@ fn lines(role: Role, dataset: &Dataset, examples: usize, seed: u64) -> Vec<Line>
         .map(|user| UserId::new(user.id.expose()))
         .filter_map(|id| dataset.history(&id).map(Arc::new))
         .collect();
-    let config = crate::corpus::Config { seed, ..crate::corpus::Config::default() };
-    let per_request = if role == Role::Prism { config.styles_per_request } else { 1 };
-    let requests = crate::corpus::draw(dataset.catalogue().items(), &histories, examples / per_request.max(1), seed);
+    let config = crate::corpus::Config {
+        seed,
+        ..crate::corpus::Config::default()
+    };
+    let per_request = if role == Role::Prism {
+        config.styles_per_request
+    } else {
+        1
+    };
+    let requests = crate::corpus::draw(
+        dataset.catalogue().items(),
+        &histories,
+        examples / per_request.max(1),
+        seed,
+    );
     match role {
         Role::Oracle => crate::corpus::oracle_lines(&config, &requests),
         Role::Prism => crate::corpus::prism_lines(&config, &requests),
@@ -218,7 +261,15 @@ fn architecture(role: Role, tokenizer: &Tokenizer) -> (Config, u32) {
 }
 
 /// Puts weights, tokenizer and manifest together, opens the result as a service would, and moves it into place whole.
-fn bundle(role: Role, name: &str, working: &Path, out: &Path, data: &Path, args: &cli::TrainModel, outcome: &seq2seq::Outcome) -> Result<()> {
+fn bundle(
+    role: Role,
+    name: &str,
+    working: &Path,
+    out: &Path,
+    data: &Path,
+    args: &cli::TrainModel,
+    outcome: &seq2seq::Outcome,
+) -> Result<()> {
     let made = working.join("bundle");
     if made.exists() {
         std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
@@ -227,7 +278,8 @@ fn bundle(role: Role, name: &str, working: &Path, out: &Path, data: &Path, args:
     // Read and written, not copied: a checkpoint is private to its run, a bundle is read by whoever serves it.
     let copy = |from: PathBuf, file: &str| {
         let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
-        std::fs::write(made.join(file), bytes).with_context(|| format!("writing {}", made.join(file).display()))
+        std::fs::write(made.join(file), bytes)
+            .with_context(|| format!("writing {}", made.join(file).display()))
     };
     for file in ["config.json", "generation_config.json", "model.safetensors"] {
         copy(working.join("best").join(file), file)?;
@@ -241,14 +293,19 @@ fn bundle(role: Role, name: &str, working: &Path, out: &Path, data: &Path, args:
         template: Template::slots(&format!("slots-{name}")),
         slots: Some(SlotLimits::default()),
         decode: Decode::greedy(ANSWER_TOKENS_MAX),
-        limits: Limits { prompt_tokens_max: PROMPT_TOKENS_MAX, history_items_max: 10 },
+        limits: Limits {
+            prompt_tokens_max: PROMPT_TOKENS_MAX,
+            history_items_max: 10,
+        },
         provenance: Provenance {
             recipe: format!(
                 "refract train {name} --seed {} --examples {} --batch {} ({} steps, dev loss {:.4})",
                 args.seed, args.examples, args.batch, outcome.steps, outcome.dev_loss
             ),
             seed: args.seed,
-            data: data.file_name().map_or_else(|| "data".to_owned(), |n| n.to_string_lossy().into_owned()),
+            data: data
+                .file_name()
+                .map_or_else(|| "data".to_owned(), |n| n.to_string_lossy().into_owned()),
             random_weights: false,
         },
         files: std::collections::BTreeMap::new(),
@@ -266,7 +323,12 @@ fn bundle(role: Role, name: &str, working: &Path, out: &Path, data: &Path, args:
 
 /// `prism` → `prism.training`, beside it.
 fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("{} has no name: --out DIR names the bundle's directory", path.display()))?;
+    let name = path.file_name().with_context(|| {
+        format!(
+            "{} has no name: --out DIR names the bundle's directory",
+            path.display()
+        )
+    })?;
     let mut name = name.to_owned();
     name.push(format!(".{suffix}"));
     Ok(path.with_file_name(name))

@@ -13,14 +13,24 @@ pub(crate) fn run(args: &Users) -> Result<()> {
     for user in dataset.featured_users(args.limit) {
         let id = user.id.expose();
         if args.json {
-            println!("{}", serde_json::json!({"id": id, "about": user.about, "interactions": user.interactions}));
+            println!(
+                "{}",
+                serde_json::json!({"id": id, "about": user.about, "interactions": user.interactions})
+            );
         } else {
             println!("{id:<28} {:>4} ratings  {}", user.interactions, user.about);
         }
     }
     if !args.json {
-        let synthetic = if dataset.manifest().synthetic { ", all synthetic" } else { "" };
-        println!("\n{} users in all{synthetic}. Try: refract demo --user ID", dataset.users_len());
+        let synthetic = if dataset.manifest().synthetic {
+            ", all synthetic"
+        } else {
+            ""
+        };
+        println!(
+            "\n{} users in all{synthetic}. Try: refract demo --user ID",
+            dataset.users_len()
+        );
     }
     Ok(())
 }

@@ -29,13 +29,24 @@ struct Stations {
 
 impl Stations {
     fn note(&self, station: &'static str, context: &Context) {
-        self.asked.lock().expect("no panic").push((station, context.deadline.remaining(now())));
+        self.asked
+            .lock()
+            .expect("no panic")
+            .push((station, context.deadline.remaining(now())));
     }
 }
 
 fn film(id: &str, director: &str) -> Arc<Item> {
-    let attributes = [("director".to_owned(), vec![director.to_owned()]), ("genre".to_owned(), vec!["crime".to_owned()])];
-    Arc::new(Item { id: ItemId::new(id), title: id.to_owned(), attributes: attributes.into(), description: String::new() })
+    let attributes = [
+        ("director".to_owned(), vec![director.to_owned()]),
+        ("genre".to_owned(), vec!["crime".to_owned()]),
+    ];
+    Arc::new(Item {
+        id: ItemId::new(id),
+        title: id.to_owned(),
+        attributes: attributes.into(),
+        description: String::new(),
+    })
 }
 
 struct Slates;
@@ -44,31 +55,60 @@ struct Slates;
 impl Ranker for Slates {
     async fn rank(&self, query: &RankQuery, _: &Context) -> Result<Slate, Error> {
         let titles = ["Collateral", "Thief", "Ronin"];
-        let items = titles.iter().zip(1..).take(query.limit).map(|(title, position)| SlateItem {
-            position,
-            score: 1.0 / position as f32,
-            item: film(title, if *title == "Ronin" { "John Frankenheimer" } else { "Michael Mann" }),
-            affinities: Vec::new(),
-        });
-        Ok(Slate { items: items.collect(), origin: SlateOrigin::Personal, ranker_revision: Revision("r1".into()) })
+        let items = titles
+            .iter()
+            .zip(1..)
+            .take(query.limit)
+            .map(|(title, position)| SlateItem {
+                position,
+                score: 1.0 / position as f32,
+                item: film(
+                    title,
+                    if *title == "Ronin" {
+                        "John Frankenheimer"
+                    } else {
+                        "Michael Mann"
+                    },
+                ),
+                affinities: Vec::new(),
+            });
+        Ok(Slate {
+            items: items.collect(),
+            origin: SlateOrigin::Personal,
+            ranker_revision: Revision("r1".into()),
+        })
     }
 }
 
 #[async_trait]
 impl KnowledgeSource for Stations {
-    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Error> {
+    async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+        context: &Context,
+    ) -> Result<Knowledge, Error> {
         self.note("oracle", context);
         match self.oracle {
-            Script::Fails => return Err(Error::Unavailable { reason: UnavailableReason::Unreachable }),
+            Script::Fails => {
+                return Err(Error::Unavailable {
+                    reason: UnavailableReason::Unreachable,
+                });
+            }
             Script::Hangs => std::future::pending().await,
             Script::Answers | Script::DiesInMidText => {}
         }
         let liked = history.liked().next().ok_or(Error::Internal)?;
         Ok(Knowledge {
             facts: vec![Fact {
-                kind: FactKind::Shared { attribute: "genre".into(), value: "crime".into() },
+                kind: FactKind::Shared {
+                    attribute: "genre".into(),
+                    value: "crime".into(),
+                },
                 text: "it is a crime film like Heat".into(),
-                evidence: vec![Evidence::History { item: liked.item.id.clone() }],
+                evidence: vec![Evidence::History {
+                    item: liked.item.id.clone(),
+                }],
             }],
             text: format!("{} is a crime film like Heat.", pair.item.title),
             oracle_revision: Revision("o1".into()),
@@ -86,7 +126,11 @@ impl Explainer for Stations {
         self.note("prism", context);
         let script = self.prism;
         match script {
-            Script::Fails => return Err(Error::Unavailable { reason: UnavailableReason::Unreachable }),
+            Script::Fails => {
+                return Err(Error::Unavailable {
+                    reason: UnavailableReason::Unreachable,
+                });
+            }
             Script::Hangs => std::future::pending().await,
             Script::Answers | Script::DiesInMidText => {}
         }
@@ -107,7 +151,12 @@ impl Explainer for Stations {
 }
 
 fn stations(oracle: Script, prism: Script) -> Arc<Stations> {
-    Arc::new(Stations { oracle, prism, freshness: Freshness::Fresh, asked: Mutex::default() })
+    Arc::new(Stations {
+        oracle,
+        prism,
+        freshness: Freshness::Fresh,
+        asked: Mutex::default(),
+    })
 }
 
 fn river(stations: &Arc<Stations>) -> Arc<River> {
@@ -141,7 +190,11 @@ fn ask() -> Ask {
 }
 
 fn context(budget: Duration) -> Context {
-    Context { tenant: TenantId::default(), request: RequestId("r-1".into()), deadline: Deadline::after(now(), budget) }
+    Context {
+        tenant: TenantId::default(),
+        request: RequestId("r-1".into()),
+        deadline: Deadline::after(now(), budget),
+    }
 }
 
 /// What came out: explanations by position, the summary; checks the order of events on the way.
@@ -155,24 +208,42 @@ struct Seen {
 async fn flow(river: Arc<River>, ask: Ask, budget: Duration) -> Seen {
     let started = now();
     let mut events = std::pin::pin!(river.recommend(ask, context(budget)).await.expect("ranked"));
-    assert!(matches!(events.next().await, Some(Event::Slate(slate)) if slate.items.len() == 3), "the slate comes first");
+    assert!(
+        matches!(events.next().await, Some(Event::Slate(slate)) if slate.items.len() == 3),
+        "the slate comes first"
+    );
     let slate_after = now() - started;
     let (mut texts, mut explained) = (BTreeMap::<u32, String>::new(), BTreeMap::new());
     loop {
         match events.next().await.expect("a summary ends the stream") {
             Event::Slate(_) => panic!("one slate"),
             Event::Delta { position, text } => {
-                assert!(!explained.contains_key(&position), "no text after the end of an item");
+                assert!(
+                    !explained.contains_key(&position),
+                    "no text after the end of an item"
+                );
                 texts.entry(position).or_default().push_str(&text);
             }
             Event::Explained(it) => {
-                assert_eq!(texts.get(&it.position).map_or("", String::as_str), it.explanation.text, "deltas joined are the text");
-                assert!(explained.insert(it.position, it.explanation).is_none(), "one end per item");
+                assert_eq!(
+                    texts.get(&it.position).map_or("", String::as_str),
+                    it.explanation.text,
+                    "deltas joined are the text"
+                );
+                assert!(
+                    explained.insert(it.position, it.explanation).is_none(),
+                    "one end per item"
+                );
             }
             Event::Summary(summary) => {
                 assert!(events.next().await.is_none(), "the summary comes last");
                 assert_eq!(explained.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
-                return Seen { explained, summary, slate_after, done_after: now() - started };
+                return Seen {
+                    explained,
+                    summary,
+                    slate_after,
+                    done_after: now() - started,
+                };
             }
         }
     }
@@ -184,45 +255,90 @@ fn rungs(seen: &Seen) -> Vec<Rung> {
 
 #[tokio::test(start_paused = true)]
 async fn with_all_stations_well_every_item_is_explained_with_fresh_knowledge() {
-    let seen = flow(river(&stations(Script::Answers, Script::Answers)), ask(), Duration::from_secs(5)).await;
+    let seen = flow(
+        river(&stations(Script::Answers, Script::Answers)),
+        ask(),
+        Duration::from_secs(5),
+    )
+    .await;
     assert_eq!(rungs(&seen), [Rung::Fresh; 3]);
     assert_eq!(seen.summary.rungs["RUNG_FRESH"], 3);
-    assert_eq!((seen.summary.request.0.as_str(), seen.summary.oracle_revision.0.as_str()), ("r-1", "o1"));
+    assert_eq!(
+        (
+            seen.summary.request.0.as_str(),
+            seen.summary.oracle_revision.0.as_str()
+        ),
+        ("r-1", "o1")
+    );
     assert_eq!(seen.summary.prism_revision.0, "p1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_or_slow_oracle_leaves_the_history_alone_and_says_so() {
     for (script, phrase) in [(Script::Fails, "unreachable"), (Script::Hangs, "did not answer")] {
-        let seen = flow(river(&stations(script, Script::Answers)), ask(), Duration::from_secs(5)).await;
+        let seen = flow(
+            river(&stations(script, Script::Answers)),
+            ask(),
+            Duration::from_secs(5),
+        )
+        .await;
         assert_eq!(rungs(&seen), [Rung::HistoryOnly; 3]);
         assert_eq!(seen.slate_after, Duration::ZERO, "the slate never waits");
         let descents = &seen.explained[&1].grounding.descents;
-        assert!(descents.iter().any(|d| d.contains("Oracle") && d.contains(phrase)), "{descents:?}");
-        assert!(seen.done_after < Duration::from_secs(5), "the Prism was left its share of the deadline");
+        assert!(
+            descents
+                .iter()
+                .any(|d| d.contains("Oracle") && d.contains(phrase)),
+            "{descents:?}"
+        );
+        assert!(
+            seen.done_after < Duration::from_secs(5),
+            "the Prism was left its share of the deadline"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_or_slow_prism_leaves_templates_within_the_deadline() {
     for script in [Script::Fails, Script::Hangs] {
-        let seen = flow(river(&stations(Script::Answers, script)), ask(), Duration::from_secs(5)).await;
+        let seen = flow(
+            river(&stations(Script::Answers, script)),
+            ask(),
+            Duration::from_secs(5),
+        )
+        .await;
         for (position, explanation) in &seen.explained {
-            assert_eq!(explanation.grounding.rung, Rung::Template, "{position}: {explanation:?}");
+            assert_eq!(
+                explanation.grounding.rung,
+                Rung::Template,
+                "{position}: {explanation:?}"
+            );
             assert!(!explanation.text.is_empty());
         }
-        assert!(seen.explained[&1].text.contains("Heat"), "{}", seen.explained[&1].text);
+        assert!(
+            seen.explained[&1].text.contains("Heat"),
+            "{}",
+            seen.explained[&1].text
+        );
         assert!(seen.done_after < Duration::from_secs(5));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_lost_prism_had_said_stands_and_is_never_taken_back() {
-    let seen = flow(river(&stations(Script::Answers, Script::DiesInMidText)), ask(), Duration::from_secs(5)).await;
+    let seen = flow(
+        river(&stations(Script::Answers, Script::DiesInMidText)),
+        ask(),
+        Duration::from_secs(5),
+    )
+    .await;
     let explanation = &seen.explained[&1];
     assert_eq!(explanation.text, "Collateral is a crime film like Heat.");
     assert_eq!(explanation.grounding.rung, Rung::Fresh);
-    assert!(explanation.grounding.descents.iter().any(|d| d.contains("Prism")), "{explanation:?}");
+    assert!(
+        explanation.grounding.descents.iter().any(|d| d.contains("Prism")),
+        "{explanation:?}"
+    );
     assert!(!explanation.grounding.claims.is_empty(), "claims are found again");
 }
 
@@ -230,7 +346,12 @@ async fn what_a_lost_prism_had_said_stands_and_is_never_taken_back() {
 async fn a_caller_who_refuses_poorer_rungs_never_sees_their_text() {
     let mut ask = ask();
     ask.explain.lowest_rung = Some(Rung::Cached);
-    let seen = flow(river(&stations(Script::Fails, Script::Answers)), ask, Duration::from_secs(5)).await;
+    let seen = flow(
+        river(&stations(Script::Fails, Script::Answers)),
+        ask,
+        Duration::from_secs(5),
+    )
+    .await;
     assert_eq!(rungs(&seen), [Rung::None(NoneReason::BelowMinimum); 3]);
     assert!(seen.explained.values().all(|e| e.text.is_empty()));
 }
@@ -243,7 +364,11 @@ async fn items_that_nobody_asked_to_explain_cost_nothing() {
     let seen = flow(river(&stations), ask, Duration::from_secs(5)).await;
     let not_requested = Rung::None(NoneReason::NotRequested);
     assert_eq!(rungs(&seen), [Rung::Fresh, not_requested, not_requested]);
-    assert_eq!(stations.asked.lock().expect("no panic").len(), 2, "one Oracle, one Prism");
+    assert_eq!(
+        stations.asked.lock().expect("no panic").len(),
+        2,
+        "one Oracle, one Prism"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +377,10 @@ async fn deadlines_shrink_on_the_way() {
     flow(river(&stations), ask(), Duration::from_secs(5)).await;
     for (station, left) in stations.asked.lock().expect("no panic").iter() {
         assert!(*left <= Duration::from_secs(5), "{station} had {left:?}");
-        assert!(*station != "oracle" || *left <= Duration::from_secs(4), "the Oracle leaves the Prism its reserve: {left:?}");
+        assert!(
+            *station != "oracle" || *left <= Duration::from_secs(4),
+            "the Oracle leaves the Prism its reserve: {left:?}"
+        );
     }
 }
 
@@ -277,7 +405,10 @@ async fn without_oracle_and_prism_templates_still_speak_and_an_empty_history_is_
     let mut ask = ask();
     ask.rank.history = Arc::default();
     let seen = flow(river, ask, Duration::from_secs(5)).await;
-    assert!(seen.explained.values().all(|e| matches!(e.grounding.rung, Rung::Template | Rung::None(NoneReason::NoEvidence))));
+    assert!(seen.explained.values().all(|e| matches!(
+        e.grounding.rung,
+        Rung::Template | Rung::None(NoneReason::NoEvidence)
+    )));
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,8 +417,16 @@ async fn knowledge_is_returned_only_to_those_who_ask() {
         let mut ask = ask();
         ask.explain.include_knowledge = wanted;
         let river = river(&stations(Script::Answers, Script::Answers));
-        let events: Vec<Event> = river.recommend(ask, context(Duration::from_secs(5))).await.expect("ranked").collect().await;
-        let given = events.iter().filter(|e| matches!(e, Event::Explained(it) if it.knowledge.is_some())).count();
+        let events: Vec<Event> = river
+            .recommend(ask, context(Duration::from_secs(5)))
+            .await
+            .expect("ranked")
+            .collect()
+            .await;
+        let given = events
+            .iter()
+            .filter(|e| matches!(e, Event::Explained(it) if it.knowledge.is_some()))
+            .count();
         assert_eq!(given, if wanted { 3 } else { 0 });
     }
 }

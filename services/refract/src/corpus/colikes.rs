@@ -19,7 +19,11 @@ pub(crate) struct CoLikes {
 
 impl CoLikes {
     pub(crate) fn count<'a>(histories: impl Iterator<Item = &'a History>) -> Self {
-        let mut counts = Self { users: 0.0, single: HashMap::new(), both: HashMap::new() };
+        let mut counts = Self {
+            users: 0.0,
+            single: HashMap::new(),
+            both: HashMap::new(),
+        };
         for history in histories {
             counts.users += 1.0;
             let mut liked: Vec<&ItemId> = history.liked().take(LIKES_MAX).map(|i| &i.item.id).collect();
@@ -37,18 +41,29 @@ impl CoLikes {
 
     /// The history items that go with `item`, strongest first.
     pub(crate) fn affinities(&self, item: &ItemId, history: &History) -> Vec<Affinity> {
-        let mut affinities: Vec<Affinity> = history.liked().filter_map(|i| self.affinity(item, &i.item.id)).collect();
+        let mut affinities: Vec<Affinity> = history
+            .liked()
+            .filter_map(|i| self.affinity(item, &i.item.id))
+            .collect();
         affinities.sort_by(|a, b| b.lift.total_cmp(&a.lift));
         affinities
     }
 
     fn affinity(&self, a: &ItemId, b: &ItemId) -> Option<Affinity> {
-        let key = if a < b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
+        let key = if a < b {
+            (a.clone(), b.clone())
+        } else {
+            (b.clone(), a.clone())
+        };
         let support = *self.both.get(&key)?;
         if support < SUPPORT_MIN {
             return None;
         }
         let (one, other) = (*self.single.get(a)? as f32, *self.single.get(b)? as f32);
-        Some(Affinity { item: b.clone(), lift: support as f32 * self.users / (one * other), support })
+        Some(Affinity {
+            item: b.clone(),
+            lift: support as f32 * self.users / (one * other),
+            support,
+        })
     }
 }

@@ -20,10 +20,17 @@ pub(crate) fn draw(items: &[Arc<Item>], histories: &[Arc<History>], count: usize
         return Vec::new();
     }
     let co_likes = CoLikes::count(histories.iter().map(|h| h.as_ref()));
-    (0..count).map(|_| request(items, &histories, &co_likes, &mut rng)).collect()
+    (0..count)
+        .map(|_| request(items, &histories, &co_likes, &mut rng))
+        .collect()
 }
 
-fn request(items: &[Arc<Item>], histories: &[&Arc<History>], co_likes: &CoLikes, rng: &mut ChaCha8Rng) -> Request {
+fn request(
+    items: &[Arc<Item>],
+    histories: &[&Arc<History>],
+    co_likes: &CoLikes,
+    rng: &mut ChaCha8Rng,
+) -> Request {
     let all = histories[rng.random_range(0..histories.len())].interactions();
     let cut = rng.random_range(1..all.len());
     let length = match rng.random_range(0..20) {
@@ -49,8 +56,16 @@ fn request(items: &[Arc<Item>], histories: &[&Arc<History>], co_likes: &CoLikes,
         2 => affinities.extend(invented(&history, rng)),
         _ => {}
     }
-    let request = Request { item, history: Arc::new(history), affinities };
-    if rng.random_ratio(1, 3) { reshape(&request, rng) } else { request }
+    let request = Request {
+        item,
+        history: Arc::new(history),
+        affinities,
+    };
+    if rng.random_ratio(1, 3) {
+        reshape(&request, rng)
+    } else {
+        request
+    }
 }
 
 /// An item that shares a name with one of the past, if a few tries find one.
@@ -63,7 +78,12 @@ fn relative(items: &[Arc<Item>], past: &[Interaction], rng: &mut ChaCha8Rng) -> 
     for _ in 0..TRIES {
         let item = any(rng);
         let names = ["director", "lead", "cast", "series", "source", "author"];
-        let shares = past.iter().any(|p| p.item.id != item.id && names.iter().any(|a| item.values(a).iter().any(|v| p.item.has(a, v))));
+        let shares = past.iter().any(|p| {
+            p.item.id != item.id
+                && names
+                    .iter()
+                    .any(|a| item.values(a).iter().any(|v| p.item.has(a, v)))
+        });
         if shares {
             return item;
         }
@@ -77,5 +97,9 @@ fn invented(history: &History, rng: &mut ChaCha8Rng) -> Option<Affinity> {
         return None;
     }
     let item = liked[rng.random_range(0..liked.len())].item.id.clone();
-    Some(Affinity { item, lift: rng.random_range(1.3..6.0), support: rng.random_range(5..60) })
+    Some(Affinity {
+        item,
+        lift: rng.random_range(1.3..6.0),
+        support: rng.random_range(5..60),
+    })
 }

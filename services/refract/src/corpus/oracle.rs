@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use refract_bundle::template::{Scene, oracle_slots};
 use refract_bundle::FACTS_MAX;
+use refract_bundle::template::{Scene, oracle_slots};
 use refract_truth::{Relation, Vocabulary, choose};
 
 use super::{Config, Line, Request};
@@ -19,7 +19,14 @@ pub(super) fn line(config: &Config, vocabulary: &Arc<Vocabulary>, request: &Requ
     let target = if chosen.is_empty() {
         "none".to_owned()
     } else {
-        chosen.iter().map(|n| prompt.candidates[*n].0.as_str()).collect::<Vec<_>>().join(" ; ")
+        chosen
+            .iter()
+            .map(|n| prompt.candidates[*n].0.as_str())
+            .collect::<Vec<_>>()
+            .join(" ; ")
     };
-    Some(Line { source: prompt.text, target })
+    Some(Line {
+        source: prompt.text,
+        target,
+    })
 }

@@ -14,7 +14,12 @@ use refract_truth::{Gate, Point, Relation, STYLES, Target, Vocabulary, choose, c
 
 use super::{Config, Line, Request};
 
-pub(super) fn lines(config: &Config, vocabulary: &Arc<Vocabulary>, place: usize, request: &Request) -> Vec<Line> {
+pub(super) fn lines(
+    config: &Config,
+    vocabulary: &Arc<Vocabulary>,
+    place: usize,
+    request: &Request,
+) -> Vec<Line> {
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed ^ (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let scene = Scene::new(&request.pair(), &request.history, vocabulary);
     let relations = scene.relations();
@@ -25,9 +30,18 @@ pub(super) fn lines(config: &Config, vocabulary: &Arc<Vocabulary>, place: usize,
     styles
         .filter_map(|style| {
             let points = (!rng.random_ratio(1, 3)).then(|| facts(&relations, &mut rng));
-            let prompt = prism_slots(&scene, points.as_deref(), style, &config.slots, config.history_items_max);
+            let prompt = prism_slots(
+                &scene,
+                points.as_deref(),
+                style,
+                &config.slots,
+                config.history_items_max,
+            );
             let target = target(&scene, &gate, &prompt, style)?;
-            Some(Line { source: prompt.text, target })
+            Some(Line {
+                source: prompt.text,
+                target,
+            })
         })
         .collect()
 }
@@ -40,7 +54,10 @@ fn facts(relations: &[Relation], rng: &mut ChaCha8Rng) -> Vec<Point> {
         listed.truncate(rng.random_range(1..=FACTS_MAX));
         return listed.into_iter().map(point_of).collect();
     }
-    choose(&listed, FACTS_MAX).into_iter().map(|n| point_of(listed[n])).collect()
+    choose(&listed, FACTS_MAX)
+        .into_iter()
+        .map(|n| point_of(listed[n]))
+        .collect()
 }
 
 /// The composed text with slots, if it passes the gate when filled.
@@ -52,5 +69,7 @@ fn target(scene: &Scene, gate: &Gate, prompt: &SlotPrompt, style: u32) -> Option
         let rendered = render(parts);
         gate.check(&rendered.text, &rendered.mentions).is_ok()
     });
-    (true_all && !sentences.is_empty()).then(|| prompt.table.slotted(&sentences)).flatten()
+    (true_all && !sentences.is_empty())
+        .then(|| prompt.table.slotted(&sentences))
+        .flatten()
 }

@@ -17,15 +17,58 @@ type Names = &'static [(&'static str, &'static str)];
 
 const CATALOGUES: &[Names] = &[
     // Books, music, goods, restaurants.
-    &[("director", "author"), ("genre", "genre"), ("year", "year"), ("series", "series"), ("premise", "premise"), ("country", "setting")],
-    &[("director", "writer"), ("genre", "category"), ("year", "published"), ("premise", "plot")],
-    &[("director", "artist"), ("genre", "style"), ("year", "released"), ("country", "country")],
-    &[("director", "brand"), ("genre", "category"), ("country", "material"), ("lead", "colour")],
-    &[("director", "chef"), ("genre", "cuisine"), ("country", "city"), ("lead", "speciality")],
+    &[
+        ("director", "author"),
+        ("genre", "genre"),
+        ("year", "year"),
+        ("series", "series"),
+        ("premise", "premise"),
+        ("country", "setting"),
+    ],
+    &[
+        ("director", "writer"),
+        ("genre", "category"),
+        ("year", "published"),
+        ("premise", "plot"),
+    ],
+    &[
+        ("director", "artist"),
+        ("genre", "style"),
+        ("year", "released"),
+        ("country", "country"),
+    ],
+    &[
+        ("director", "brand"),
+        ("genre", "category"),
+        ("country", "material"),
+        ("lead", "colour"),
+    ],
+    &[
+        ("director", "chef"),
+        ("genre", "cuisine"),
+        ("country", "city"),
+        ("lead", "speciality"),
+    ],
     // Films with names of their own, and things without any known name.
-    &[("director", "director"), ("lead", "composer"), ("cast", "composer"), ("genre", "genre"), ("country", "language")],
-    &[("director", "photographer"), ("genre", "mood"), ("country", "dress code"), ("year", "year")],
-    &[("lead", "theme"), ("cast", "theme"), ("genre", "tag"), ("source", "based on")],
+    &[
+        ("director", "director"),
+        ("lead", "composer"),
+        ("cast", "composer"),
+        ("genre", "genre"),
+        ("country", "language"),
+    ],
+    &[
+        ("director", "photographer"),
+        ("genre", "mood"),
+        ("country", "dress code"),
+        ("year", "year"),
+    ],
+    &[
+        ("lead", "theme"),
+        ("cast", "theme"),
+        ("genre", "tag"),
+        ("source", "based on"),
+    ],
 ];
 
 pub(super) fn reshape(request: &Request, rng: &mut ChaCha8Rng) -> Request {
@@ -35,8 +78,21 @@ pub(super) fn reshape(request: &Request, rng: &mut ChaCha8Rng) -> Request {
         2 => with_items(request, one_lead, true),
         3 => with_items(request, |a| without(a, &["premise"]), false),
         // Only a premise, or nothing at all.
-        4 => with_items(request, |a| a.iter().filter(|(name, _)| name.as_str() == "premise").map(|(n, v)| (n.clone(), v.clone())).collect(), true),
-        5 => with_items(request, |a| without(a, &["director", "lead", "cast", "series", "source", "year"]), true),
+        4 => with_items(
+            request,
+            |a| {
+                a.iter()
+                    .filter(|(name, _)| name.as_str() == "premise")
+                    .map(|(n, v)| (n.clone(), v.clone()))
+                    .collect()
+            },
+            true,
+        ),
+        5 => with_items(
+            request,
+            |a| without(a, &["director", "lead", "cast", "series", "source", "year"]),
+            true,
+        ),
         _ => {
             let names = CATALOGUES[rng.random_range(0..CATALOGUES.len())];
             with_items(request, |a| renamed(a, names), true)
@@ -49,12 +105,23 @@ fn with_items(request: &Request, change: impl Fn(&Attributes) -> Attributes, des
     let changed = |item: &Item| {
         Arc::new(Item {
             attributes: change(&item.attributes),
-            description: if description { item.description.clone() } else { String::new() },
+            description: if description {
+                item.description.clone()
+            } else {
+                String::new()
+            },
             ..item.clone()
         })
     };
-    let interactions: Vec<Interaction> =
-        request.history.interactions().iter().map(|i| Interaction { item: changed(&i.item), ..i.clone() }).collect();
+    let interactions: Vec<Interaction> = request
+        .history
+        .interactions()
+        .iter()
+        .map(|i| Interaction {
+            item: changed(&i.item),
+            ..i.clone()
+        })
+        .collect();
     Request {
         item: changed(&request.item),
         history: Arc::new(History::new(interactions)),
@@ -63,7 +130,11 @@ fn with_items(request: &Request, change: impl Fn(&Attributes) -> Attributes, des
 }
 
 fn without(attributes: &Attributes, names: &[&str]) -> Attributes {
-    attributes.iter().filter(|(name, _)| !names.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
+    attributes
+        .iter()
+        .filter(|(name, _)| !names.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect()
 }
 
 fn one_lead(attributes: &Attributes) -> Attributes {

@@ -14,7 +14,8 @@ fn catalogue() -> Vec<Arc<Item>> {
     (0..40)
         .map(|n: usize| {
             let mut attributes = BTreeMap::new();
-            let mut set = |name: &str, value: &str| attributes.insert(name.to_owned(), vec![value.to_owned()]);
+            let mut set =
+                |name: &str, value: &str| attributes.insert(name.to_owned(), vec![value.to_owned()]);
             set("director", people[n % 4]);
             set("lead", people[(n / 4) % 4]);
             set("genre", genres[(n / 2) % 4]);
@@ -22,7 +23,12 @@ fn catalogue() -> Vec<Arc<Item>> {
             set("country", ["France", "Japan"][n % 2]);
             set("premise", "a clerk who robs the bank that employs him");
             let id = format!("film-{n}");
-            Arc::new(Item { id: ItemId::new(id), title: format!("Film Number {}", (b'A' + (n % 26) as u8) as char).repeat(1 + n / 26), attributes, description: String::new() })
+            Arc::new(Item {
+                id: ItemId::new(id),
+                title: format!("Film Number {}", (b'A' + (n % 26) as u8) as char).repeat(1 + n / 26),
+                attributes,
+                description: String::new(),
+            })
         })
         .collect()
 }
@@ -48,8 +54,14 @@ fn requests(count: usize) -> Vec<Request> {
 #[test]
 fn the_same_seed_gives_the_same_lines() {
     let config = Config::default();
-    assert_eq!(prism_lines(&config, &requests(50)), prism_lines(&config, &requests(50)));
-    assert_eq!(oracle_lines(&config, &requests(50)), oracle_lines(&config, &requests(50)));
+    assert_eq!(
+        prism_lines(&config, &requests(50)),
+        prism_lines(&config, &requests(50))
+    );
+    assert_eq!(
+        oracle_lines(&config, &requests(50)),
+        oracle_lines(&config, &requests(50))
+    );
 }
 
 #[test]
@@ -57,7 +69,10 @@ fn every_line_is_made_of_words_that_the_tokenizers_know() {
     let config = Config::default();
     let requests = requests(300);
     let dir = tempfile::tempdir().expect("a folder");
-    for (role, lines) in [(Role::Prism, prism_lines(&config, &requests)), (Role::Oracle, oracle_lines(&config, &requests))] {
+    for (role, lines) in [
+        (Role::Prism, prism_lines(&config, &requests)),
+        (Role::Oracle, oracle_lines(&config, &requests)),
+    ] {
         let tokenizer = write_slot_tokenizer(dir.path(), role, &config.slots).expect("a tokenizer");
         let unknown = tokenizer.id("<unk>").expect("an unknown token");
         assert!(lines.len() > 250, "{}", lines.len());
@@ -84,7 +99,10 @@ fn targets_use_only_slots_of_their_prompt_and_name_the_item_once() {
     for line in prism_lines(&Config::default(), &requests(300)) {
         let words: Vec<&str> = line.target.split(' ').collect();
         assert_eq!(words.iter().filter(|w| **w == "<item>").count(), 1, "{line:?}");
-        for slot in words.iter().filter(|w| w.starts_with('<') && !constant.contains(**w)) {
+        for slot in words
+            .iter()
+            .filter(|w| w.starts_with('<') && !constant.contains(**w))
+        {
             assert!(line.source.split(' ').any(|w| w == *slot), "{slot} in {line:?}");
         }
     }

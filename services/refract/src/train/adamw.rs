@@ -23,7 +23,13 @@ pub(crate) struct Hyper {
 impl Default for Hyper {
     fn default() -> Self {
         // Decay, clip: method.md-level settings of the paper's code (0.01, 1.0); betas as usual for transformers.
-        Self { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.01, clip_norm: 1.0 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+        }
     }
 }
 
@@ -47,14 +53,31 @@ impl AdamW {
         vars.sort_by(|a, b| a.0.cmp(&b.0));
         let slots = vars
             .into_iter()
-            .map(|(name, var)| Ok(Slot { first: var.zeros_like()?, second: var.zeros_like()?, name, var }))
+            .map(|(name, var)| {
+                Ok(Slot {
+                    first: var.zeros_like()?,
+                    second: var.zeros_like()?,
+                    name,
+                    var,
+                })
+            })
             .collect::<Result<_>>()?;
-        Ok(Self { slots, hyper, steps: 0 })
+        Ok(Self {
+            slots,
+            hyper,
+            steps: 0,
+        })
     }
 
     /// One step at `rate`; returns the gradients' global norm before clipping.
     pub(crate) fn step(&mut self, gradients: &GradStore, rate: f64) -> Result<f64> {
-        let Hyper { beta1, beta2, epsilon, weight_decay, clip_norm } = self.hyper;
+        let Hyper {
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip_norm,
+        } = self.hyper;
         let mut squares = 0f64;
         for slot in &self.slots {
             if let Some(gradient) = gradients.get(&slot.var) {
@@ -62,14 +85,19 @@ impl AdamW {
             }
         }
         let norm = squares.sqrt();
-        anyhow::ensure!(norm.is_finite(), "the gradient is not finite: lower --learning-rate");
+        anyhow::ensure!(
+            norm.is_finite(),
+            "the gradient is not finite: lower --learning-rate"
+        );
         let scale = if norm > clip_norm { clip_norm / norm } else { 1.0 };
 
         self.steps += 1;
         let correct1 = 1.0 - beta1.powi(self.steps as i32);
         let correct2 = 1.0 - beta2.powi(self.steps as i32);
         for slot in &mut self.slots {
-            let Some(gradient) = gradients.get(&slot.var) else { continue };
+            let Some(gradient) = gradients.get(&slot.var) else {
+                continue;
+            };
             let gradient = (gradient.detach() * scale)?;
             slot.first = ((&slot.first * beta1)? + (&gradient * (1.0 - beta1))?)?;
             slot.second = ((&slot.second * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
@@ -92,8 +120,14 @@ impl AdamW {
     }
 
     pub(crate) fn load(&mut self, path: &Path) -> Result<()> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("reading {}", path.display()))?;
-        let get = |name: String| tensors.get(&name).cloned().with_context(|| format!("{}: {name} is missing", path.display()));
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu)
+            .with_context(|| format!("reading {}", path.display()))?;
+        let get = |name: String| {
+            tensors
+                .get(&name)
+                .cloned()
+                .with_context(|| format!("{}: {name} is missing", path.display()))
+        };
         for slot in &mut self.slots {
             slot.first = get(format!("first.{}", slot.name))?;
             slot.second = get(format!("second.{}", slot.name))?;
@@ -126,7 +160,10 @@ mod tests {
     #[test]
     fn it_finds_the_minimum_of_a_bowl_and_resumes_bit_for_bit() -> Result<()> {
         let target = Tensor::new(&[[1.0f32, -2.0], [0.5, 3.0]], &Device::Cpu)?;
-        let hyper = Hyper { weight_decay: 0.0, ..Hyper::default() };
+        let hyper = Hyper {
+            weight_decay: 0.0,
+            ..Hyper::default()
+        };
         let run = |split: Option<usize>| -> Result<Vec<f32>> {
             let mut var = Var::zeros((2, 2), candle_core::DType::F32, &Device::Cpu)?;
             let mut adam = AdamW::new(vec![("w".into(), var.clone())], hyper)?;

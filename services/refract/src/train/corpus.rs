@@ -25,7 +25,13 @@ impl Example {
 
 /// Tokenises every line; an example over the limits, or with a word that the closed tokenizer lacks, is an error that
 /// names its line, not a silent cut.
-pub(crate) fn tokenise(lines: &[Line], tokenizer: &Tokenizer, eos: u32, source_max: usize, target_max: usize) -> Result<Vec<Example>> {
+pub(crate) fn tokenise(
+    lines: &[Line],
+    tokenizer: &Tokenizer,
+    eos: u32,
+    source_max: usize,
+    target_max: usize,
+) -> Result<Vec<Example>> {
     let (begin, unknown) = (tokenizer.id("<s>"), tokenizer.id("<unk>"));
     let mut examples = Vec::with_capacity(lines.len());
     for (at, line) in lines.iter().enumerate() {
@@ -36,7 +42,11 @@ pub(crate) fn tokenise(lines: &[Line], tokenizer: &Tokenizer, eos: u32, source_m
             target.push(eos);
         }
         if let Some(unknown) = unknown.filter(|id| source.contains(id) || target.contains(id)) {
-            bail!("line {}: a word that the tokenizer does not have (id {unknown}): {:?}", at + 1, line);
+            bail!(
+                "line {}: a word that the tokenizer does not have (id {unknown}): {:?}",
+                at + 1,
+                line
+            );
         }
         if source.len() > source_max || target.len() > target_max {
             bail!(
@@ -78,7 +88,13 @@ impl<'a> Dealer<'a> {
     const POOL_BATCHES: usize = 16;
 
     pub(crate) fn new(examples: &'a [Example], batch: usize, seed: u64) -> Self {
-        Self { examples, batch, seed, epoch: None, batches: Vec::new() }
+        Self {
+            examples,
+            batch,
+            seed,
+            epoch: None,
+            batches: Vec::new(),
+        }
     }
 
     pub(crate) fn batch_at(&mut self, step: usize) -> Vec<&'a Example> {
@@ -88,7 +104,10 @@ impl<'a> Dealer<'a> {
             self.batches = self.deal(epoch);
             self.epoch = Some(epoch);
         }
-        self.batches[step % per_epoch].iter().map(|&i| &self.examples[i]).collect()
+        self.batches[step % per_epoch]
+            .iter()
+            .map(|&i| &self.examples[i])
+            .collect()
     }
 
     fn deal(&self, epoch: u64) -> Vec<Vec<usize>> {
@@ -120,7 +139,12 @@ mod tests {
     use super::*;
 
     fn examples(n: usize) -> Vec<Example> {
-        (0..n).map(|i| Example { source: vec![1; 1 + i % 7], target: vec![i as u32, 2] }).collect()
+        (0..n)
+            .map(|i| Example {
+                source: vec![1; 1 + i % 7],
+                target: vec![i as u32, 2],
+            })
+            .collect()
     }
 
     #[test]
@@ -128,7 +152,15 @@ mod tests {
         let examples = examples(103);
         let mut dealer = Dealer::new(&examples, 8, 7);
         let epoch = |dealer: &mut Dealer<'_>, from: usize| -> Vec<u32> {
-            (from..from + 13).flat_map(|s| dealer.batch_at(s).into_iter().map(|e| e.target[0]).collect::<Vec<_>>()).collect()
+            (from..from + 13)
+                .flat_map(|s| {
+                    dealer
+                        .batch_at(s)
+                        .into_iter()
+                        .map(|e| e.target[0])
+                        .collect::<Vec<_>>()
+                })
+                .collect()
         };
         let (first, second) = (epoch(&mut dealer, 0), epoch(&mut dealer, 13));
         assert_ne!(first, second);

@@ -62,7 +62,10 @@ struct State {
 /// Trains and returns; `folder` holds `last/` (for resuming) and `best/` (a Hugging Face directory).
 pub(crate) fn train(recipe: &Recipe, train: &[Example], dev: &[Example], folder: &Path) -> Result<Outcome> {
     anyhow::ensure!(!train.is_empty() && !dev.is_empty(), "the corpus is empty");
-    let places = Places { last: folder.join("last"), best: folder.join("best") };
+    let places = Places {
+        last: folder.join("last"),
+        best: folder.join("best"),
+    };
     let mut run = Run::open(recipe, &places)?;
     let mut dealer = Dealer::new(train, recipe.batch, recipe.seed);
     let meter = Meter::new(recipe);
@@ -72,7 +75,11 @@ pub(crate) fn train(recipe: &Recipe, train: &[Example], dev: &[Example], folder:
     while run.state.step < recipe.steps {
         let step = run.state.step;
         let loss = run.step(recipe, &dealer.batch_at(step), step)?;
-        recent = if recent.is_nan() { loss } else { 0.95 * recent + 0.05 * loss };
+        recent = if recent.is_nan() {
+            loss
+        } else {
+            0.95 * recent + 0.05 * loss
+        };
         run.state.step += 1;
         run.state.seconds = before + started.elapsed().as_secs_f64();
         meter.step(run.state.step, recent, run.state.best_loss);
@@ -112,23 +119,47 @@ impl Run {
             let model = Trainable::load(&places.last, &Device::Cpu)?;
             let mut optimiser = AdamW::new(model.parameters(), Hyper::default())?;
             optimiser.load(&places.last.join("adamw.safetensors"))?;
-            let text = std::fs::read_to_string(&state_file).with_context(|| format!("reading {}", state_file.display()))?;
-            let state = serde_json::from_str(&text).with_context(|| format!("{} is no checkpoint", state_file.display()))?;
-            return Ok(Self { model, optimiser, state });
+            let text = std::fs::read_to_string(&state_file)
+                .with_context(|| format!("reading {}", state_file.display()))?;
+            let state = serde_json::from_str(&text)
+                .with_context(|| format!("{} is no checkpoint", state_file.display()))?;
+            return Ok(Self {
+                model,
+                optimiser,
+                state,
+            });
         }
         let model = Trainable::random(recipe.model.clone(), recipe.seed, &Device::Cpu)?;
         let optimiser = AdamW::new(model.parameters(), Hyper::default())?;
-        let state = State { step: 0, best_loss: None, best_step: 0, seconds: 0.0 };
-        Ok(Self { model, optimiser, state })
+        let state = State {
+            step: 0,
+            best_loss: None,
+            best_step: 0,
+            seconds: 0.0,
+        };
+        Ok(Self {
+            model,
+            optimiser,
+            state,
+        })
     }
 
     fn step(&mut self, recipe: &Recipe, examples: &[&Example], step: usize) -> Result<f64> {
-        let dropout = self.model.dropout(recipe.seed ^ (step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let dropout = self
+            .model
+            .dropout(recipe.seed ^ (step as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (sources, labels) = columns(examples);
-        let batch = Batch { sources: &sources, pairs: None, labels: &labels };
+        let batch = Batch {
+            sources: &sources,
+            pairs: None,
+            labels: &labels,
+        };
         let loss = self.model.loss(&batch, recipe.smoothing, Some(&dropout))?;
         let value = f64::from(loss.to_scalar::<f32>()?);
-        anyhow::ensure!(value.is_finite(), "the loss is not finite at step {step}: lower --learning-rate");
+        anyhow::ensure!(
+            value.is_finite(),
+            "the loss is not finite at step {step}: lower --learning-rate"
+        );
         let rate = rate_at(step, recipe.steps, recipe.warm_up, recipe.rate);
         self.optimiser.step(&loss.backward()?, rate)?;
         Ok(value)
@@ -141,7 +172,15 @@ impl Run {
             let examples: Vec<&Example> = examples.iter().collect();
             let (sources, labels) = columns(&examples);
             let count: usize = labels.iter().map(|l| l.len()).sum();
-            let loss = self.model.loss(&Batch { sources: &sources, pairs: None, labels: &labels }, 0.0, None)?;
+            let loss = self.model.loss(
+                &Batch {
+                    sources: &sources,
+                    pairs: None,
+                    labels: &labels,
+                },
+                0.0,
+                None,
+            )?;
             total += f64::from(loss.to_scalar::<f32>()?) * count as f64;
             tokens += count;
         }
@@ -155,12 +194,16 @@ impl Run {
         self.model.save(&places.last)?;
         self.optimiser.save(&places.last.join("adamw.safetensors"))?;
         let file = places.last.join("state.json");
-        std::fs::write(&file, serde_json::to_vec(&self.state)?).with_context(|| format!("writing {}", file.display()))
+        std::fs::write(&file, serde_json::to_vec(&self.state)?)
+            .with_context(|| format!("writing {}", file.display()))
     }
 }
 
 fn columns<'a>(examples: &[&'a Example]) -> (Vec<&'a [u32]>, Vec<&'a [u32]>) {
-    examples.iter().map(|e| (e.source.as_slice(), e.target.as_slice())).unzip()
+    examples
+        .iter()
+        .map(|e| (e.source.as_slice(), e.target.as_slice()))
+        .unzip()
 }
 
 /// Progress: a bar for people, lines for programs and logs.
@@ -175,15 +218,24 @@ impl Meter {
         let bar = (!recipe.json && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{prefix:8} {bar:30} {pos}/{len} {msg} {eta}")
                 .expect("a constant template is well formed; this is a bug");
-            ProgressBar::new(recipe.steps as u64).with_style(style).with_prefix(recipe.name.clone())
+            ProgressBar::new(recipe.steps as u64)
+                .with_style(style)
+                .with_prefix(recipe.name.clone())
         });
-        Self { bar, json: recipe.json, name: recipe.name.clone() }
+        Self {
+            bar,
+            json: recipe.json,
+            name: recipe.name.clone(),
+        }
     }
 
     fn step(&self, step: usize, loss: f64, best: Option<f64>) {
         if let Some(bar) = &self.bar {
             bar.set_position(step as u64);
-            bar.set_message(format!("loss {loss:.3} dev {}", best.map_or("–".to_owned(), |b| format!("{b:.3}"))));
+            bar.set_message(format!(
+                "loss {loss:.3} dev {}",
+                best.map_or("–".to_owned(), |b| format!("{b:.3}"))
+            ));
         }
     }
 
@@ -251,7 +303,10 @@ mod tests {
         (0..64u32)
             .map(|i| {
                 let (a, b) = (4 + i % 9, 13 + i % 7);
-                Example { source: vec![0, a, b, 2], target: vec![b, a, 2] }
+                Example {
+                    source: vec![0, a, b, 2],
+                    target: vec![b, a, 2],
+                }
             })
             .collect()
     }
@@ -260,18 +315,39 @@ mod tests {
     fn a_resumed_run_ends_with_the_same_weights_and_learns() -> Result<()> {
         let (examples, dir) = (examples(), tempfile::tempdir()?);
         let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-        let first = train(&Recipe { steps: 10, ..recipe(10, false) }, &examples, &examples[..8], &whole)?;
+        let first = train(
+            &Recipe {
+                steps: 10,
+                ..recipe(10, false)
+            },
+            &examples,
+            &examples[..8],
+            &whole,
+        )?;
         let outcome = train(&recipe(40, false), &examples, &examples[..8], &whole)?;
         assert!(outcome.dev_loss < first.dev_loss, "{outcome:?} after {first:?}");
 
         // Stopped by hand after 20 of 40 steps: the schedule must be that of 40.
-        let mut run = Run::open(&recipe(40, false), &Places { last: parts.join("last"), best: parts.join("best") })?;
+        let mut run = Run::open(
+            &recipe(40, false),
+            &Places {
+                last: parts.join("last"),
+                best: parts.join("best"),
+            },
+        )?;
         let mut dealer = Dealer::new(&examples, 8, 7);
         for step in 0..20 {
             run.step(&recipe(40, false), &dealer.batch_at(step), step)?;
             run.state.step += 1;
         }
-        run.check(&examples[..8], 8, &Places { last: parts.join("last"), best: parts.join("best") })?;
+        run.check(
+            &examples[..8],
+            8,
+            &Places {
+                last: parts.join("last"),
+                best: parts.join("best"),
+            },
+        )?;
         let resumed = train(&recipe(40, true), &examples, &examples[..8], &parts)?;
         assert_eq!(resumed.steps, 40);
         let bytes = |dir: &Path| std::fs::read(dir.join("last/model.safetensors"));

@@ -127,7 +127,10 @@ fn slot_of(bundle: &Bundle, query: &ExplainQuery, wanted: &str) -> String {
 /// The name under which a prompt lists these words.
 fn candidate(prompt: &str, words: &str) -> String {
     let (_, list) = prompt.split_once("facts ").expect("a list");
-    let listed = list.split(" ; ").find(|c| c.contains(words)).unwrap_or_else(|| panic!("no {words} in {prompt}"));
+    let listed = list
+        .split(" ; ")
+        .find(|c| c.contains(words))
+        .unwrap_or_else(|| panic!("no {words} in {prompt}"));
     listed.split(' ').next().expect("a name").to_owned()
 }
 
@@ -144,7 +147,10 @@ fn the_oracle_chooses_among_candidates_and_its_facts_carry_evidence() {
     );
     let director = candidate(&prompt.text, "director <p1> of <h1>");
     let coliked = candidate(&prompt.text, "coliked of <h1>");
-    let parsed = bundle.parse_oracle(&prompt, &format!("{director} ; {coliked} ; c16 ; director <p1> of <h1>"));
+    let parsed = bundle.parse_oracle(
+        &prompt,
+        &format!("{director} ; {coliked} ; c16 ; director <p1> of <h1>"),
+    );
     assert_eq!((parsed.facts.len(), parsed.refused), (2, 2));
     assert!(
         matches!(&parsed.facts[0].kind, FactKind::Shared { attribute, value } if attribute == "director" && value == "Michael Mann")
@@ -176,7 +182,9 @@ fn knowledge_travels_from_the_oracle_into_the_prisms_prompt_and_into_claims() {
     let prism = bundle(prism_dir.path(), Role::Prism);
     let (pair, history) = request();
     let asked = oracle.prompt_oracle(&pair, &history).expect("a prompt");
-    let facts = oracle.parse_oracle(&asked, &candidate(&asked.text, "director <p1> of <h1>")).facts;
+    let facts = oracle
+        .parse_oracle(&asked, &candidate(&asked.text, "director <p1> of <h1>"))
+        .facts;
     let query = query(Some(knowledge(facts)));
     let prompt = prism.prompt_prism(&query).expect("a prompt");
     assert!(

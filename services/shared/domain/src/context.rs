@@ -85,6 +85,9 @@ pub struct Context {
 
 impl Context {
     pub fn with_deadline(&self, deadline: Deadline) -> Self {
-        Self { deadline, ..self.clone() }
+        Self {
+            deadline,
+            ..self.clone()
+        }
     }
 }

@@ -68,7 +68,10 @@ impl History {
         interactions.sort_by_key(|i| i.at);
         let dropped = interactions.len().saturating_sub(Self::INTERACTIONS_MAX);
         interactions.drain(..dropped);
-        Self { interactions, dropped }
+        Self {
+            interactions,
+            dropped,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -90,7 +93,10 @@ impl History {
 
     /// What the user liked, newest first.
     pub fn liked(&self) -> impl Iterator<Item = &Interaction> {
-        self.interactions.iter().rev().filter(|i| i.signal == Signal::Liked)
+        self.interactions
+            .iter()
+            .rev()
+            .filter(|i| i.signal == Signal::Liked)
     }
 
     pub fn contains(&self, item: &ItemId) -> bool {

@@ -48,6 +48,8 @@ impl Item {
     }
 
     pub fn has(&self, attribute: &str, value: &str) -> bool {
-        self.values(attribute).iter().any(|v| v.eq_ignore_ascii_case(value))
+        self.values(attribute)
+            .iter()
+            .any(|v| v.eq_ignore_ascii_case(value))
     }
 }

@@ -53,7 +53,11 @@ pub enum Evidence {
     /// An item of the history.
     History { item: ItemId },
     /// An attribute value of an item: of the recommended one, or of one in the history.
-    Attribute { item: ItemId, name: String, value: String },
+    Attribute {
+        item: ItemId,
+        name: String,
+        value: String,
+    },
     /// The item's own description (a premise taken from it).
     Description { item: ItemId },
     /// Others' behaviour towards a history item.
@@ -124,12 +128,22 @@ pub enum Freshness {
 /// Dropping the future cancels the work, unless other callers wait for the same pair.
 #[async_trait]
 pub trait KnowledgeSource: Send + Sync {
-    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Error>;
+    async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+        context: &Context,
+    ) -> Result<Knowledge, Error>;
 }
 
 #[async_trait]
 impl<S: KnowledgeSource + ?Sized> KnowledgeSource for Arc<S> {
-    async fn consult(&self, pair: &Pair, history: &Arc<History>, context: &Context) -> Result<Knowledge, Error> {
+    async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+        context: &Context,
+    ) -> Result<Knowledge, Error> {
         (**self).consult(pair, history, context).await
     }
 }

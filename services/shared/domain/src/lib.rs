@@ -18,10 +18,12 @@ pub mod slate;
 pub use context::{Context, Deadline, RequestId, TenantId};
 pub use error::{Error, Resource, UnavailableReason};
 pub use explanation::{
-    Claim, Explainer, Explanation, ExplanationEvent, ExplanationStream, ExplainQuery, FinishReason, Grounding, NoneReason,
-    Rung, StageTimings, TokenUsage,
+    Claim, ExplainQuery, Explainer, Explanation, ExplanationEvent, ExplanationStream, FinishReason,
+    Grounding, NoneReason, Rung, StageTimings, TokenUsage,
 };
 pub use history::{History, HistoryDigest, Interaction, Signal, UserId};
 pub use item::{Attributes, Item, ItemId};
-pub use knowledge::{Affinity, Evidence, Fact, FactKind, Freshness, Knowledge, KnowledgeSource, Pair, Revision, Timestamp};
+pub use knowledge::{
+    Affinity, Evidence, Fact, FactKind, Freshness, Knowledge, KnowledgeSource, Pair, Revision, Timestamp,
+};
 pub use slate::{AttributeFilter, Candidates, RankQuery, Ranker, Slate, SlateItem, SlateOrigin};

@@ -50,14 +50,22 @@ impl Worker {
             return Err(Error::NoBundle);
         }
         if !config.bundle.is_dir() {
-            return Err(Error::NotADirectory { path: config.bundle.clone() });
+            return Err(Error::NotADirectory {
+                path: config.bundle.clone(),
+            });
         }
         let bundle = Bundle::open(&config.bundle)?.expect(role)?;
         let dtype = match config.dtype {
             Dtype::F32 => refract_model::Dtype::F32,
             Dtype::Bf16 => refract_model::Dtype::Bf16,
         };
-        let model = Model::load(&config.bundle, &LoadOptions { dtype, device: candle_core::Device::Cpu })?;
+        let model = Model::load(
+            &config.bundle,
+            &LoadOptions {
+                dtype,
+                device: candle_core::Device::Cpu,
+            },
+        )?;
         let spec = model.spec().clone();
         let mut params = GenerationParams::for_model(&spec, model.generation_defaults());
         apply(&bundle.manifest().decode, &mut params);
@@ -67,9 +75,19 @@ impl Worker {
             Role::Oracle => "oracle",
             Role::Prism => "prism",
         };
-        let engine = Engine::for_model(model, config.engine(name, bundle.manifest().limits.prompt_tokens_max))?;
+        let engine = Engine::for_model(
+            model,
+            config.engine(name, bundle.manifest().limits.prompt_tokens_max),
+        )?;
         let handle = engine.handle();
-        Ok(Self { bundle: Arc::new(bundle), spec, params, dtype: config.dtype, engine, handle })
+        Ok(Self {
+            bundle: Arc::new(bundle),
+            spec,
+            params,
+            dtype: config.dtype,
+            engine,
+            handle,
+        })
     }
 
     pub fn bundle(&self) -> &Arc<Bundle> {
@@ -118,8 +136,11 @@ impl Worker {
             user: row(user.map_or("", UserId::expose), tables.users),
             item: row(item.as_str(), tables.items),
         });
-        let request =
-            Request { pairs, deadline: Some(deadline.instant()), ..Request::new(prompt.ids.clone(), self.params.clone()) };
+        let request = Request {
+            pairs,
+            deadline: Some(deadline.instant()),
+            ..Request::new(prompt.ids.clone(), self.params.clone())
+        };
         self.handle.generate(request).map_err(|error| to_domain(&error))
     }
 }
@@ -147,13 +168,20 @@ pub fn to_domain(error: &refract_engine::Error) -> refract_domain::Error {
     use refract_domain::Error as Domain;
     use refract_engine::Error as Engine;
     match error {
-        Engine::Busy { .. } => Domain::Unavailable { reason: UnavailableReason::Busy },
-        Engine::Draining | Engine::Stopped { .. } => Domain::Unavailable { reason: UnavailableReason::Draining },
+        Engine::Busy { .. } => Domain::Unavailable {
+            reason: UnavailableReason::Busy,
+        },
+        Engine::Draining | Engine::Stopped { .. } => Domain::Unavailable {
+            reason: UnavailableReason::Draining,
+        },
         Engine::DeadlineExceeded => Domain::DeadlineExceeded,
-        Engine::PromptTooLong { tokens, tokens_max } => {
-            Domain::invalid("item", format!("needs {tokens} tokens, the model takes {tokens_max}"))
-        }
-        Engine::TooLarge { .. } | Engine::TooManyNewTokens { .. } => Domain::Overloaded { retry_after: Duration::from_secs(1) },
+        Engine::PromptTooLong { tokens, tokens_max } => Domain::invalid(
+            "item",
+            format!("needs {tokens} tokens, the model takes {tokens_max}"),
+        ),
+        Engine::TooLarge { .. } | Engine::TooManyNewTokens { .. } => Domain::Overloaded {
+            retry_after: Duration::from_secs(1),
+        },
         Engine::ModelFault { .. } | Engine::Overconstrained { .. } => Domain::ModelFault,
         Engine::Invalid { .. } | Engine::Config { .. } => Domain::Internal,
     }

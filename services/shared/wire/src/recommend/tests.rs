@@ -1,3 +1,5 @@
+//! What the front door accepts, what it refuses, and by which name of the field.
+
 use std::collections::BTreeMap;
 
 use refract_domain::{Interaction, Signal, Timestamp};
