@@ -1,3 +1,5 @@
+//! Every error, its code, its details, and the way back.
+
 use super::*;
 
 fn id() -> RequestId {
