@@ -116,7 +116,7 @@ impl River {
             let hold = ask.explain.lowest_rung.is_some_and(|lowest| lowest < Rung::Template);
             let mut sent = String::new();
             let mut finished = None;
-            let query = ExplainQuery { pair, history, knowledge, style: ask.explain.style };
+            let query = ExplainQuery { pair, history, knowledge, style: ask.explain.style.wrapping_add(position.saturating_sub(1)) };
             if self.config.mode == Mode::Oracle {
                 finished = ladder::oracle_text(&query);
                 if finished.is_none() { descents.push(Descent::OracleTextRefused) }
