@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-model", &[]),
     ("refract-kernel", &[]),
     ("refract-resilience", &[]),
+    ("refract-measure", &[]),
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model", "refract-kernel"]),
     ("refract-bundle", &["refract-domain", "refract-truth"]),

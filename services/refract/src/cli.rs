@@ -294,6 +294,8 @@ pub(crate) enum Eval {
     Ranker(EvalRanker),
     /// Truth of explanations over many users, before and after the gate.
     Explanations(EvalExplanations),
+    /// BLEU, ROUGE, variety and features of any texts, from lines of JSON.
+    Texts(EvalTexts),
 }
 
 #[derive(Debug, Args)]
@@ -331,6 +333,40 @@ pub(crate) struct EvalExplanations {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalTexts {
+    /// Lines `{"text": …}`, perhaps with `id`, `user`, `reference`, `feature`; a bare string is a text.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) predictions: PathBuf,
+    /// Lines `{"text": …}`, matched by `id` where both files have one, else line by line.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) references: Option<PathBuf>,
+    /// The vocabulary of FMR, FCR and DIV, one feature a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) features: Option<PathBuf>,
+    /// How texts are cut into words.
+    #[arg(long, value_enum, default_value_t = Cut::Any)]
+    pub(crate) words: Cut,
+    /// Bootstrap samples behind each interval.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) resamples: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cut {
+    /// Lower-cased runs of letters and digits of any script.
+    Any,
+    /// As the `rouge_score` library: lower-cased runs of a–z and 0–9.
+    Ascii,
+    /// Already cut: at white space, case kept.
+    Spaces,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,7 @@ mod scene;
 mod show;
 #[cfg(test)]
 mod tests;
+pub(crate) mod texts;
 mod wording;
 mod words;
 

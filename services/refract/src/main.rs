@@ -55,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(Train::Demo(args)) => train::demo(&args),
         Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
         Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),
+        Command::Eval(Eval::Texts(args)) => eval::texts::run(&args, &mut std::io::stdout().lock()),
         Command::Population(args) => say(population::run(&args.data, args.seed)?),
     }
 }

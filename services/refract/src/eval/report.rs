@@ -45,16 +45,38 @@ pub(crate) struct Metric {
     pub(crate) goal: Option<Goal>,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    name: &'a str,
-    value: f64,
-    unit: &'a str,
-    goal: Option<f64>,
-    holds: Option<bool>,
-    n: u64,
-    low: Option<f64>,
-    high: Option<f64>,
+/// One line of results for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Option<f64>,
+    pub(crate) holds: Option<bool>,
+    pub(crate) n: u64,
+    pub(crate) low: Option<f64>,
+    pub(crate) high: Option<f64>,
+}
+
+impl Row {
+    /// A value without goal or interval.
+    pub(crate) fn plain(name: &str, value: f64, unit: &'static str, n: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            value,
+            unit,
+            goal: None,
+            holds: None,
+            n,
+            low: None,
+            high: None,
+        }
+    }
+
+    pub(crate) fn write_json(&self, out: &mut impl Write) -> std::io::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)
+    }
 }
 
 impl Metric {
@@ -68,8 +90,8 @@ impl Metric {
             let Some(e) = estimate else { continue };
             let name = format!("explanations/{}/{side}", self.name);
             let spread = e.low < e.high;
-            let line = Line {
-                name: &name,
+            let row = Row {
+                name,
                 value: e.value,
                 unit: self.unit,
                 goal: goal.map(Goal::value),
@@ -78,8 +100,7 @@ impl Metric {
                 low: spread.then_some(e.low),
                 high: spread.then_some(e.high),
             };
-            serde_json::to_writer(&mut *out, &line)?;
-            writeln!(out)?;
+            row.write_json(out)?;
         }
         Ok(())
     }
