@@ -28,6 +28,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-knowledge", &["refract-domain"]),
     ("refract-chassis", &["refract-resilience"]),
     (
+        "refract-station",
+        &[
+            "refract-bundle",
+            "refract-worker",
+            "refract-wire",
+            "refract-net",
+            "refract-chassis",
+        ],
+    ),
+    (
         "refract-ranker",
         &[
             "refract-domain",
@@ -37,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "refract-net",
             "refract-chassis",
             "refract-resilience",
+            "refract-station",
         ],
     ),
     ("refract-oracle", MODEL_SERVICE),
@@ -53,6 +64,7 @@ const MODEL_SERVICE: &[&str] = &[
     "refract-net",
     "refract-chassis",
     "refract-resilience",
+    "refract-station",
 ];
 
 fn root() -> PathBuf {

@@ -4,19 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use refract_chassis::{Process, Running};
+use refract_chassis::Running;
 use refract_domain::{Explainer, KnowledgeSource, Ranker};
 use refract_knowledge::Codec;
 use refract_net::{Channel, dial};
-use refract_wire::conform::ConformLayer;
-use refract_wire::reflection::{self, RECOMMEND_SERVICE};
+use refract_station::Station;
+use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
 use refract_wire::{
     Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker,
     server,
 };
-use tonic::service::Routes;
-use tower::Layer as _;
 
 use crate::builtin::{self, Builtin};
 use crate::config::{Config, Mode, Peer};
@@ -100,19 +98,9 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
             config: config.river,
         }),
     };
-    let process = Process::new("ranker", &[RECOMMEND_SERVICE], config.process);
-    let (v1, v1alpha) = reflection::services(&[RECOMMEND_SERVICE, reflection::HEALTH_SERVICE]);
-    let routes = Routes::new(refract_wire::recommend::service(door, &rules.limits))
-        .add_service(process.health().service())
-        .add_service(v1)
-        .add_service(v1alpha);
-    let (address, server) = refract_net::serve(
-        config.listen,
-        ConformLayer.layer(routes.prepare()),
-        process.signal(),
-    )
-    .await?;
-    process.start(address, server, async { Ok(()) }).await
+    let station = Station::new("ranker", RECOMMEND_SERVICE, config.listen, config.process);
+    let service = refract_wire::recommend::service(door, &rules.limits);
+    station.start(service, async { Ok(()) }).await
 }
 
 fn reach(peer: &Peer) -> (Channel, Transport) {

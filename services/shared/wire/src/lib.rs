@@ -11,7 +11,6 @@
 pub mod client;
 pub mod conform;
 pub mod convert;
-pub mod health;
 pub mod info;
 pub mod limits;
 pub mod metadata;

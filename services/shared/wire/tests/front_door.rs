@@ -21,7 +21,7 @@ use refract_wire::recommend::{
     Summary, answer, parse_explain, parse_rank, parse_recommend, parse_stream_explain,
     parse_stream_recommend, service,
 };
-use refract_wire::{ServerInfo, Transport, client, health, reflection, server};
+use refract_wire::{ServerInfo, Transport, client, reflection, server};
 use support::{connect, context, sample, serve, soon};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
@@ -205,12 +205,9 @@ async fn routes() -> Routes {
     let limits = config.rules.limits.clone();
     let public = [reflection::RECOMMEND_SERVICE, reflection::HEALTH_SERVICE];
     let (v1, v1alpha) = reflection::services(&public);
-    let (reporter, health) = health::service(&[reflection::RECOMMEND_SERVICE]).await;
-    reporter.set_ready(true).await;
     Routes::new(service(Door { config }, &limits))
         .add_service(v1)
         .add_service(v1alpha)
-        .add_service(health)
 }
 
 fn ann() -> RankAsk {
@@ -272,10 +269,6 @@ async fn every_verb_of_the_door_answers_in_the_domains_words() {
     );
 
     assert_eq!(client.server_info(&context).await.expect("info").role, "ranker");
-    assert_eq!(
-        health::is_ready(door().await, &context, &client::Config::default()).await,
-        Ok(true)
-    );
 }
 
 #[tokio::test]
@@ -292,22 +285,6 @@ async fn an_unknown_user_is_not_found_and_not_echoed() {
     };
     assert_eq!(client.rank(&ask, &context(LONG)).await, Err(expected));
 }
-
-#[tokio::test]
-async fn a_servers_health_starts_not_ready_and_alive() {
-    let (reporter, health) = health::service(&[reflection::ORACLE_SERVICE]).await;
-    let transport = connect(serve(Routes::new(health)).await);
-    let ready = || health::is_ready(transport.clone(), &LONG_CONTEXT, &CONFIG);
-    assert_eq!(ready().await, Ok(false));
-    reporter.set_ready(true).await;
-    assert_eq!(ready().await, Ok(true));
-    reporter.set_ready(false).await;
-    assert_eq!(ready().await, Ok(false));
-}
-
-static LONG_CONTEXT: std::sync::LazyLock<refract_domain::Context> =
-    std::sync::LazyLock::new(|| context(LONG));
-static CONFIG: std::sync::LazyLock<client::Config> = std::sync::LazyLock::new(client::Config::default);
 
 const RANK: &str = "/refract.recommend.v1.RecommendService/Rank";
 

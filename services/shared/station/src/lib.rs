@@ -1,0 +1,71 @@
+//! A service at its post: its gRPC service beside health and reflection on one port, ready when warm, leaving in order.
+//!
+//! The ranker, the Oracle and the Prism start here, so that what every data port has (probes, reflection, strict HTTP/2
+//! conduct, drain) is the same for all and stands in one place. `wire` makes the service, `net` listens, `chassis` lives.
+
+#[cfg(feature = "models")]
+pub mod models;
+
+use std::convert::Infallible;
+use std::future::Future;
+
+use http::{Request, Response};
+use refract_chassis::{Health, Process, Running, process};
+use refract_net::ListenConfig;
+use refract_wire::conform::ConformLayer;
+use refract_wire::reflection;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tower::{Layer as _, Service};
+
+/// A role's place: its name, the full name of its gRPC service, and the ports and limits of its process.
+#[derive(Debug)]
+pub struct Station {
+    service: &'static str,
+    listen: ListenConfig,
+    process: Process,
+}
+
+impl Station {
+    /// `name` is the role (`oracle`), `service` what health answers for and reflection shows besides itself.
+    pub fn new(
+        name: &'static str,
+        service: &'static str,
+        listen: ListenConfig,
+        process: process::Config,
+    ) -> Self {
+        Self {
+            service,
+            listen,
+            process: Process::new(name, &[service], process),
+        }
+    }
+
+    /// Said by whoever learns that the process should not be called any more.
+    pub fn health(&self) -> &Health {
+        self.process.health()
+    }
+
+    /// Binds both ports, answers `NOT_SERVING` while `warm_up` runs, and serves until drained.
+    pub async fn start<S, W>(self, service: S, warm_up: W) -> anyhow::Result<Running>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        W: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (v1, v1alpha) = reflection::services(&[self.service, reflection::HEALTH_SERVICE]);
+        let routes = Routes::new(service)
+            .add_service(self.process.health().service())
+            .add_service(v1)
+            .add_service(v1alpha);
+        let conduct = ConformLayer.layer(routes.prepare());
+        let (address, server) = refract_net::serve(self.listen, conduct, self.process.signal()).await?;
+        self.process.start(address, server, warm_up).await
+    }
+}
