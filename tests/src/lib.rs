@@ -87,22 +87,28 @@ pub struct Service {
 impl Service {
     /// Starts `refract serve ROLE` on free ports with these `--set`s, and waits until it is ready.
     pub fn start(role: &str, settings: &[String]) -> Self {
+        Self::start_saying(role, settings, Stdio::inherit())
+    }
+
+    /// The same, with its log lines sent to `log`.
+    pub fn start_saying(role: &str, settings: &[String], log: impl Into<Stdio>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(binary());
         command
             .args(["serve", role, "--any-port", "--ready-file"])
             .arg(&ready);
-        for setting in settings
-            .iter()
-            .map(String::as_str)
-            .chain(["telemetry.level=warn"])
-        {
+        let settings = settings.iter().map(String::as_str);
+        for setting in ["telemetry.level=warn"].into_iter().chain(settings) {
             command.args(["--set", setting]);
         }
         let mut child = command
+            // Spans are sent at once rather than every few seconds, for those tests that wait for them.
+            .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+            .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("refract starts");
         let begun = Instant::now();
@@ -133,6 +139,16 @@ impl Service {
     /// The data port of a role that this process plays.
     pub fn address(&self, role: &str) -> SocketAddr {
         self.addresses[role]
+    }
+
+    /// Asks the process to leave, as Kubernetes does, and waits until it has; says how it went.
+    pub fn leave(&mut self) -> std::process::ExitStatus {
+        let asked = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("kill starts");
+        assert!(asked.success(), "cannot signal {}", self.child.id());
+        self.child.wait().expect("reaped")
     }
 
     /// Ends the process as a power cut would.
@@ -216,11 +232,21 @@ pub struct Answer {
 
 /// Streams a recommendation for a known user and checks the order of events.
 pub async fn recommend(ranker: SocketAddr, user: &str, limit: usize) -> Result<Answer, Error> {
+    recommend_as(ranker, user, limit, client::Config::default()).await
+}
+
+/// The same, from a caller with habits of its own.
+pub async fn recommend_as(
+    ranker: SocketAddr,
+    user: &str,
+    limit: usize,
+    config: client::Config,
+) -> Result<Answer, Error> {
     let transport = Transport::new(refract_net::dial(
         &ranker.into(),
         refract_net::DialConfig::default(),
     ));
-    let client = Client::new(transport, client::Config::default());
+    let client = Client::new(transport, config);
     let context = Context {
         tenant: TenantId::default(),
         request: RequestId("test-1".to_owned()),

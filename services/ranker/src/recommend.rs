@@ -20,6 +20,7 @@ use refract_domain::{
 };
 use refract_wire::recommend::{Event, ExplainOptions, Explained};
 use tokio::time::timeout_at;
+use tracing::{Instrument as _, info_span};
 
 use crate::config::{Mode, River as Config};
 use crate::ladder::{self, Descent};
@@ -84,7 +85,8 @@ impl River {
     pub(crate) async fn rank(&self, query: &RankQuery, context: &Context) -> Result<Slate, Error> {
         let deadline = context.deadline.capped(now(), self.config.rank_cap);
         let context = context.with_deadline(deadline);
-        timeout_at(deadline.instant().into(), self.ranker.rank(query, &context))
+        let ranking = self.ranker.rank(query, &context).instrument(info_span!("rank"));
+        timeout_at(deadline.instant().into(), ranking)
             .await
             .map_err(|_| Error::DeadlineExceeded)?
     }
@@ -98,6 +100,7 @@ impl River {
     ) -> impl Stream<Item = Event> + Send {
         stream! {
             let (position, started) = (place.position, now());
+            let span = info_span!("item", position);
             if !ask.explain.wants(position) {
                 yield explained(position, ladder::without_text(NoneReason::NotRequested), None);
                 return;
@@ -106,7 +109,7 @@ impl River {
             let history = ask.rank.history.clone();
 
             let mut descents = Vec::new();
-            let knowledge = match self.consult(&pair, &history, &context).await {
+            let knowledge = match self.consult(&pair, &history, &context).instrument(info_span!(parent: &span, "consult")).await {
                 Ok(knowledge) => Some(knowledge),
                 Err(descent) => { descents.push(descent); None }
             };
@@ -121,10 +124,11 @@ impl River {
                 finished = ladder::oracle_text(&query);
                 if finished.is_none() { descents.push(Descent::OracleTextRefused) }
             } else {
-                match self.ask_prism(&query, &context).await {
+                let writing = info_span!(parent: &span, "explain");
+                match self.ask_prism(&query, &context).instrument(writing.clone()).await {
                     Err(descent) => descents.push(descent),
                     Ok(mut events) => loop {
-                        match self.next_event(&mut events, &context).await {
+                        match self.next_event(&mut events, &context).instrument(writing.clone()).await {
                             Ok(ExplanationEvent::Delta(text)) => {
                                 sent.push_str(&text);
                                 if !hold { yield Event::Delta { position, text } }

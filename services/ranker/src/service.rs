@@ -105,10 +105,8 @@ impl FrontDoor {
     ) -> Result<Response<Events<T>>, Status> {
         let context = call.context().clone();
         let ask = ask.map_err(|error| call.refuse(&error))?;
-        let events = self
-            .river
-            .clone()
-            .recommend(ask, context)
+        let events = call
+            .within(self.river.clone().recommend(ask, context))
             .await
             .map_err(|error| call.refuse(&error))?;
         let messages = events.filter_map(move |event| std::future::ready(message(event).map(Ok)));

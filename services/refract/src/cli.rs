@@ -95,6 +95,18 @@ pub(crate) enum Role {
     Prism,
 }
 
+impl Role {
+    /// What telemetry calls a process that plays this role.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Self::All => "refract",
+            Self::Ranker => "refract-ranker",
+            Self::Oracle => "refract-oracle",
+            Self::Prism => "refract-prism",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Which role this process plays.

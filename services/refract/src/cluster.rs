@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use refract_chassis::Running;
 use refract_ranker::config::Peer;
-use refract_wire::trace::{Propagator, SharedPropagator, TraceContext};
+use refract_wire::trace::{Propagator, SharedPropagator, TraceContext, serving};
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 
@@ -82,7 +82,7 @@ impl Propagator for OneTrace {
     }
 
     fn serve(&self, method: &'static str, caller: &TraceContext) -> Span {
-        let span = tracing::info_span!("serve", method);
+        let span = serving(method);
         refract_chassis::telemetry::adopt(&span, &|name| match name {
             "traceparent" => caller.traceparent.clone(),
             "tracestate" => caller.tracestate.clone(),

@@ -32,7 +32,10 @@ pub(crate) fn run(args: &Serve) -> Result<()> {
 }
 
 async fn serve(args: &Serve, config: Config) -> Result<()> {
-    let _telemetry = telemetry::install("refract", &config.telemetry)?;
+    let _telemetry = telemetry::install(args.role.service(), &config.telemetry)?;
+    refract_engine::metrics::describe();
+    refract_knowledge::metrics::describe();
+    refract_wire::meter::describe();
     let running = match args.role {
         Role::All => Cluster::start(config).await?.into_running(),
         Role::Ranker => vec![refract_ranker::start(config.ranker, propagator()).await?],

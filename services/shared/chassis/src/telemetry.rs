@@ -1,13 +1,15 @@
 //! What a process says about itself: logs, traces, metrics. Never a user's id, a prompt or generated text.
 //!
 //! ```text
-//!  tracing ──▶ log lines (people on a terminal, JSON elsewhere)
-//!     └─────▶ OTLP traces    only when an endpoint is set; without one nothing is sampled, queued or sent
+//!  tracing ──▶ log lines (people on a terminal, JSON elsewhere), with the trace's id
+//!     ├─────▶ OTLP traces    only when an endpoint is set; without one nothing is sampled, queued or sent
+//!     └─────▶ OTLP logs      likewise, what `level` lets through
 //!  metrics ──▶ Prometheus text on the admin port
 //!     └─────▶ OTLP metrics   likewise
 //! ```
 
 mod fanout;
+mod lines;
 mod trace;
 
 use std::io::IsTerminal;
@@ -16,16 +18,20 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use lines::Traced;
 pub use trace::{adopt, inject};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,6 +144,7 @@ pub struct Guard {
 struct Exporters {
     tracer: SdkTracerProvider,
     meter: SdkMeterProvider,
+    logger: SdkLoggerProvider,
 }
 
 static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -158,10 +165,12 @@ pub fn install(service: &str, config: &Config) -> Result<Guard, Error> {
         return Ok(idle);
     }
     let directives = std::env::var("REFRACT_LOG").unwrap_or_else(|_| config.level.clone());
-    let filter = EnvFilter::try_new(&directives).map_err(|error| Error::Filter {
-        filter: directives.clone(),
-        reason: error.to_string(),
-    })?;
+    let filter = || {
+        EnvFilter::try_new(&directives).map_err(|error| Error::Filter {
+            filter: directives.clone(),
+            reason: error.to_string(),
+        })
+    };
     let exporters = match config.endpoint() {
         Some(endpoint) => Some(exporters(service, &endpoint, config)?),
         None => None,
@@ -175,28 +184,44 @@ pub fn install(service: &str, config: &Config) -> Result<Guard, Error> {
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if human {
-        lines.with_ansi(is_terminal).with_target(false).boxed()
+        lines
+            .with_ansi(is_terminal)
+            .with_target(false)
+            .map_event_format(|inner| Traced { inner, json: false })
+            .with_filter(filter()?)
+            .boxed()
     } else {
         lines
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
+            .map_event_format(|inner| Traced { inner, json: true })
+            .with_filter(filter()?)
             .boxed()
     };
-    // Only our own spans: those of the exporter's transport would beget more of themselves.
+    // Only our own: what the exporter's transport says would beget more of itself. Spans do not follow `level`, which
+    // is about lines; a process's own span lasts as long as it and is nobody's request.
+    let ours = || filter_fn(|metadata| metadata.target().starts_with("refract"));
+    let requests = || filter_fn(|metadata| metadata.name() != "process");
     let traces = exporters.as_ref().map(|exporters| {
         tracing_opentelemetry::layer()
             .with_tracer(exporters.tracer.tracer("refract"))
             .with_location(false)
             .with_threads(false)
-            .with_filter(filter_fn(|metadata| metadata.target().starts_with("refract")))
+            .with_filter(ours().and(requests()).and(LevelFilter::INFO))
     });
+    let records = match &exporters {
+        Some(exporters) => {
+            Some(OpenTelemetryTracingBridge::new(&exporters.logger).with_filter(ours().and(filter()?)))
+        }
+        None => None,
+    };
     // Somebody else's subscriber (a test's) is left in place.
     let _foreign = tracing_subscriber::registry()
-        .with(filter)
         .with(lines)
         .with(traces)
+        .with(records)
         .try_init();
 
     install_recorder(exporters.as_ref());
@@ -282,14 +307,33 @@ fn exporters(service: &str, endpoint: &str, config: &Config) -> Result<Exporters
                 .with_interval(config.metrics_every)
                 .build(),
         )
+        .with_resource(resource.clone())
+        .build();
+    let records = opentelemetry_otlp::LogExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(config.export_max)
+        .build()
+        .map_err(|error| wrong(error.to_string()))?;
+    let logger = SdkLoggerProvider::builder()
+        .with_log_processor(BatchLogProcessor::builder(records).build())
         .with_resource(resource)
         .build();
-    Ok(Exporters { tracer, meter })
+    Ok(Exporters {
+        tracer,
+        meter,
+        logger,
+    })
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(Exporters { tracer, meter }) = self.exporters.take() else {
+        let Some(Exporters {
+            tracer,
+            meter,
+            logger,
+        }) = self.exporters.take()
+        else {
             return;
         };
         let wait = self.flush_max;
@@ -300,10 +344,11 @@ impl Drop for Guard {
             .spawn(move || {
                 let traces = tracer.shutdown_with_timeout(wait);
                 let numbers = meter.shutdown();
-                let _nobody_waits = done.send(traces.is_ok() && numbers.is_ok());
+                let records = logger.shutdown_with_timeout(wait);
+                let _nobody_waits = done.send(traces.is_ok() && numbers.is_ok() && records.is_ok());
             });
         if flush.is_ok() && finished.recv_timeout(wait) != Ok(true) {
-            tracing::warn!("the last traces and metrics were not exported");
+            tracing::warn!("the last traces, metrics and logs were not exported");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::generation::{Generation, Outbox};
 use crate::inbox::{Inbox, Submission};
 use crate::metrics::Meters;
 use crate::params::GenerationParams;
+use crate::phases::Phases;
 use crate::runner::Shape;
 use crate::scheduler::Entry;
 use crate::sequence::{Sequence, SequenceId};
@@ -123,6 +124,7 @@ impl Handle {
                 tokens_max: config.kv_tokens_max,
             });
         }
+        let phases = Phases::queue(ids.len());
         let sequence = Sequence::new(id, ids, pairs, params, shape.decoder_start, rand::random());
         let outbox = Arc::new(Outbox::default());
         inbox.submit(Submission {
@@ -130,6 +132,7 @@ impl Handle {
             sequence,
             outbox: outbox.clone(),
             submitted_at,
+            phases,
         })?;
         Ok(Generation::new(outbox, inbox.clone()))
     }

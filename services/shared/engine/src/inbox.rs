@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::generation::Outbox;
+use crate::phases::Phases;
 use crate::scheduler::Entry;
 use crate::sequence::Sequence;
 
@@ -18,6 +19,7 @@ pub(crate) struct Submission {
     pub(crate) sequence: Sequence,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) submitted_at: Instant,
+    pub(crate) phases: Phases,
 }
 
 #[derive(Debug)]

@@ -23,6 +23,7 @@ pub mod kv;
 mod logits;
 pub mod metrics;
 pub mod params;
+mod phases;
 pub mod runner;
 pub mod sampler;
 pub mod scheduler;

@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram
 
 const RUNNING: &str = "refract_engine_sequences_running";
 const WAITING: &str = "refract_engine_sequences_waiting";
+const WAITING_TOKENS: &str = "refract_engine_tokens_waiting";
 const ROWS: &str = "refract_engine_rows_running";
 const KV_USED: &str = "refract_engine_kv_tokens_used";
 const KV_TOTAL: &str = "refract_engine_kv_tokens_total";
@@ -26,6 +27,10 @@ pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_gauge!(RUNNING, "sequences being decoded");
     describe_gauge!(WAITING, "sequences accepted and not started");
+    describe_gauge!(
+        WAITING_TOKENS,
+        "decode memory that accepted and not started sequences will need, in tokens"
+    );
     describe_gauge!(ROWS, "rows (beams and samples) reserved by running sequences");
     describe_gauge!(KV_USED, "decode memory reserved, in tokens");
     describe_gauge!(KV_TOTAL, "decode memory there is, in tokens");
@@ -58,6 +63,7 @@ pub(crate) struct Meters {
     engine: SharedString,
     pub(crate) running: Gauge,
     pub(crate) waiting: Gauge,
+    pub(crate) waiting_tokens: Gauge,
     pub(crate) rows: Gauge,
     pub(crate) kv_used: Gauge,
     pub(crate) kv_total: Gauge,
@@ -79,6 +85,7 @@ impl Meters {
         Self {
             running: gauge!(RUNNING, "engine" => e()),
             waiting: gauge!(WAITING, "engine" => e()),
+            waiting_tokens: gauge!(WAITING_TOKENS, "engine" => e()),
             rows: gauge!(ROWS, "engine" => e()),
             kv_used: gauge!(KV_USED, "engine" => e()),
             kv_total: gauge!(KV_TOTAL, "engine" => e()),

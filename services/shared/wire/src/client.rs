@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt as _};
 use refract_domain::{Context, Error};
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span, field, info_span};
 
 use crate::limits::Rules;
 use crate::metadata;
@@ -33,21 +34,36 @@ impl Default for Config {
     }
 }
 
-/// One outgoing call.
-#[derive(Clone, Copy, Debug)]
+/// One outgoing call, and its span: it ends with the answer's last message.
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     deadline: Instant,
+    span: Span,
 }
 
 impl Config {
     /// Dresses a message for the network, or says that there is no time left for it.
-    pub(crate) fn request<T>(&self, message: T, context: &Context) -> Result<(Call, Request<T>), Error> {
+    pub(crate) fn request<T>(
+        &self,
+        method: &'static str,
+        message: T,
+        context: &Context,
+    ) -> Result<(Call, Request<T>), Error> {
+        let span = info_span!(
+            "call",
+            otel.name = method,
+            otel.kind = "client",
+            rpc.system = "grpc",
+            rpc.method = method,
+            rpc.grpc.status_code = field::Empty,
+        );
         let mut request = Request::new(message);
-        let trace = self.propagator.0.current();
+        let trace = span.in_scope(|| self.propagator.0.current());
         metadata::outgoing(context, now(), self.hop_margin, &trace, request.metadata_mut())?;
         Ok((
             Call {
                 deadline: context.deadline.instant(),
+                span,
             },
             request,
         ))
@@ -57,14 +73,20 @@ impl Config {
 impl Call {
     /// Waits for the answer, no longer than the deadline. Dropping this cancels the call.
     pub(crate) async fn answer<T>(
-        self,
+        &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
+        let call = call.instrument(self.span.clone());
         match tokio::time::timeout_at(self.deadline.into(), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(from_status(&status)),
+            Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(Error::DeadlineExceeded),
         }
+    }
+
+    fn failed(&self, status: &Status) -> Error {
+        self.span.record("rpc.grpc.status_code", status.code() as i32);
+        from_status(status)
     }
 
     /// The messages of a stream until the deadline, then one error. Dropping the stream cancels the call.
@@ -76,11 +98,11 @@ impl Call {
         T: Send + 'static,
     {
         let deadline = self.deadline.into();
-        futures_util::stream::unfold(Some(Box::pin(stream)), move |stream| async move {
-            let mut stream = stream?;
+        futures_util::stream::unfold(Some((Box::pin(stream), self)), move |state| async move {
+            let (mut stream, call) = state?;
             match tokio::time::timeout_at(deadline, stream.next()).await {
-                Ok(Some(Ok(message))) => Some((Ok(message), Some(stream))),
-                Ok(Some(Err(status))) => Some((Err(from_status(&status)), None)),
+                Ok(Some(Ok(message))) => Some((Ok(message), Some((stream, call)))),
+                Ok(Some(Err(status))) => Some((Err(call.failed(&status)), None)),
                 Ok(None) => None,
                 Err(_) => Some((Err(Error::DeadlineExceeded), None)),
             }

@@ -19,6 +19,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tower::{Layer, Service};
 
 use crate::metadata;
+use crate::meter::Meter;
 use crate::status::{protocol_status, to_status};
 
 const DETAILS: &str = "grpc-status-details-bin";
@@ -63,12 +64,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut meter = Meter::begin(request.uri().path());
         let id = match admit(&mut request) {
             Ok(id) => id,
-            Err(refusal) => return Box::pin(std::future::ready(Ok(*refusal))),
+            Err(refusal) => {
+                meter.read(refusal.headers());
+                meter.refuse();
+                return Box::pin(std::future::ready(Ok(*refusal)));
+            }
         };
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(conform(answer.await?, id)) })
+        Box::pin(async move { Ok(conform(answer.await?, id, meter)) })
     }
 }
 
@@ -113,9 +119,10 @@ fn plain(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn conform(response: Response<Body>, id: RequestId) -> Response<Body> {
+fn conform(response: Response<Body>, id: RequestId, mut meter: Meter) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     rewrite(&mut head.headers, &id);
+    meter.read(&head.headers);
     if !head.headers.contains_key(metadata::REQUEST_ID)
         && let Ok(value) = HeaderValue::try_from(&id.0)
     {
@@ -124,7 +131,7 @@ fn conform(response: Response<Body>, id: RequestId) -> Response<Body> {
     if body.is_end_stream() {
         return Response::from_parts(head, body);
     }
-    Response::from_parts(head, Body::new(Trailing { body, id }))
+    Response::from_parts(head, Body::new(Trailing { body, id, meter }))
 }
 
 /// Replaces a bad status that has no details of its own.
@@ -190,6 +197,7 @@ fn bad_wire(stock: &str) -> &'static str {
 struct Trailing {
     body: Body,
     id: RequestId,
+    meter: Meter,
 }
 
 impl HttpBody for Trailing {
@@ -203,6 +211,7 @@ impl HttpBody for Trailing {
                 frame.map(|mut frame| {
                     if let Some(trailers) = frame.trailers_mut() {
                         rewrite(trailers, &this.id);
+                        this.meter.read(trailers);
                     }
                     frame
                 })

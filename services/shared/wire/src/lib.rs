@@ -14,6 +14,7 @@ pub mod convert;
 pub mod info;
 pub mod limits;
 pub mod metadata;
+pub mod meter;
 pub mod oracle;
 pub mod path;
 pub mod prism;

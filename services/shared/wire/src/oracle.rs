@@ -69,7 +69,7 @@ impl Client {
             sequence: q.sequence,
             question: Some(question_to_proto(&q.pair, &q.history)),
         });
-        let (call, request) = self.config.request(messages, context)?;
+        let (call, request) = self.config.request("StreamConsult", messages, context)?;
         let mut service = self.service.clone();
         let answers = call.answer(service.stream_consult(request)).await?;
         let rules = self.config.rules.clone();
@@ -80,7 +80,9 @@ impl Client {
     }
 
     pub async fn server_info(&self, context: &Context) -> Result<ServerInfo, Error> {
-        let (call, request) = self.config.request(proto::GetServerInfoRequest {}, context)?;
+        let (call, request) =
+            self.config
+                .request("GetServerInfo", proto::GetServerInfoRequest {}, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.get_server_info(request)).await?;
         Ok(ServerInfo::from_proto(response.info.unwrap_or_default()))
@@ -98,7 +100,7 @@ impl KnowledgeSource for Client {
         let message = proto::ConsultRequest {
             question: Some(question_to_proto(pair, history)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("Consult", message, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.consult(request)).await?;
         checked(PEER, knowledge_from_proto(response.knowledge, &self.config.rules))
@@ -158,7 +160,7 @@ impl<S: KnowledgeSource + 'static> OracleService for Server<S> {
     ) -> Result<Response<Self::StreamConsultStream>, Status> {
         let (call, questions) = self.config.open_unbounded("StreamConsult", request)?;
         let (source, config) = (self.source.clone(), self.config.clone());
-        let (context, span) = (call.context().clone(), tracing::Span::current());
+        let (context, span) = (call.context().clone(), call.span().clone());
         // Each question has a deadline of its own within the stream's, and at most so many are open: the transport's
         // flow control then holds the caller back.
         let answers = questions.map(move |question| {

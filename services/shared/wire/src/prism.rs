@@ -45,7 +45,7 @@ impl Client {
         let message = proto::ExplainRequest {
             task: Some(task_to_proto(query)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("Explain", message, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.explain(request)).await?;
         checked(
@@ -55,7 +55,9 @@ impl Client {
     }
 
     pub async fn server_info(&self, context: &Context) -> Result<ServerInfo, Error> {
-        let (call, request) = self.config.request(proto::GetServerInfoRequest {}, context)?;
+        let (call, request) =
+            self.config
+                .request("GetServerInfo", proto::GetServerInfoRequest {}, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.get_server_info(request)).await?;
         Ok(ServerInfo::from_proto(response.info.unwrap_or_default()))
@@ -68,7 +70,7 @@ impl Explainer for Client {
         let message = proto::StreamExplainRequest {
             task: Some(task_to_proto(&query)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("StreamExplain", message, context)?;
         let mut service = self.service.clone();
         let messages = call.answer(service.stream_explain(request)).await?;
         Ok(Box::pin(events(

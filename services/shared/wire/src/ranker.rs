@@ -38,7 +38,9 @@ impl Client {
     }
 
     pub async fn server_info(&self, context: &Context) -> Result<ServerInfo, Error> {
-        let (call, request) = self.config.request(proto::GetServerInfoRequest {}, context)?;
+        let (call, request) =
+            self.config
+                .request("GetServerInfo", proto::GetServerInfoRequest {}, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.get_server_info(request)).await?;
         Ok(ServerInfo::from_proto(response.info.unwrap_or_default()))
@@ -61,7 +63,7 @@ impl Ranker for Client {
             limit: u32::try_from(query.limit).unwrap_or(u32::MAX),
             include_seen: query.include_seen,
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("Rank", message, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.rank(request)).await?;
         let root = Path::ROOT;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use refract_domain::{Context, Deadline, Error, RequestId, TenantId};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::client::now;
 use crate::limits::Rules;
 use crate::metadata;
+use crate::meter::label;
 use crate::status::to_status;
 use crate::trace::{SharedPropagator, TraceContext};
 
@@ -104,8 +105,17 @@ impl Call {
         &self.context
     }
 
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     pub fn tenant(&self) -> &TenantId {
         &self.context.tenant
+    }
+
+    /// Does a part of the work in the call's span.
+    pub async fn within<T>(&self, work: impl Future<Output = T> + Send) -> T {
+        work.instrument(self.span.clone()).await
     }
 
     /// Does the work, no longer than the deadline, and dresses its outcome. When the caller goes, tonic drops this.
@@ -116,7 +126,10 @@ impl Call {
         let deadline = self.answer_by.instant().into();
         let outcome = tokio::time::timeout_at(deadline, work.instrument(self.span.clone())).await;
         match outcome.unwrap_or(Err(Error::DeadlineExceeded)) {
-            Ok(message) => Ok(self.dress(message)),
+            Ok(message) => {
+                self.say(Code::Ok);
+                Ok(self.dress(message))
+            }
             Err(error) => Err(self.refuse(&error)),
         }
     }
@@ -139,7 +152,10 @@ impl Call {
                 match tokio::time::timeout_at(deadline, events.next()).await {
                     Ok(Some(Ok(event))) => Some((Ok(event), Some(events))),
                     Ok(Some(Err(error))) => Some((Err(call.refuse(&error)), None)),
-                    Ok(None) => None,
+                    Ok(None) => {
+                        call.say(Code::Ok);
+                        None
+                    }
                     Err(_) => Some((Err(call.refuse(&Error::DeadlineExceeded)), None)),
                 }
             };
@@ -156,7 +172,16 @@ impl Call {
 
     /// A bad answer, with every detail that the contract asks for.
     pub fn refuse(&self, error: &Error) -> Status {
-        to_status(error, Some(&self.context.request))
+        let status = to_status(error, Some(&self.context.request));
+        self.say(status.code());
+        status
+    }
+
+    /// One line for each call, for those who turn `refract_wire=debug` on; the span has method and trace.
+    fn say(&self, code: Code) {
+        self.span.record("rpc.grpc.status_code", code as i32);
+        self.span
+            .in_scope(|| tracing::debug!(code = label(code), "answered"));
     }
 
     fn mark(&self, metadata: &mut MetadataMap) {

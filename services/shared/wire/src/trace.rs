@@ -66,8 +66,20 @@ impl Propagator for NoPropagator {
     }
 
     fn serve(&self, method: &'static str, _: &TraceContext) -> Span {
-        tracing::info_span!("serve", method)
+        serving(method)
     }
+}
+
+/// The span of a call that is served, before it has a parent.
+pub fn serving(method: &'static str) -> Span {
+    tracing::info_span!(
+        "serve",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system = "grpc",
+        rpc.method = method,
+        rpc.grpc.status_code = tracing::field::Empty,
+    )
 }
 
 /// A shared propagator.

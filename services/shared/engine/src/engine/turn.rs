@@ -15,6 +15,7 @@ use crate::generation::{Finish, Finished, Hypothesis, Outbox};
 use crate::handle::Shared;
 use crate::inbox::{Phase, Submission};
 use crate::kv::RowSlot;
+use crate::phases::Phases;
 use crate::runner::{DecodeRow, EncodeJob, Logits, Runner};
 use crate::sampler::Scratch;
 use crate::scheduler::{Limits, Plan, Scheduler};
@@ -87,6 +88,7 @@ struct Active {
     encode_time: Duration,
     decode_begun: Option<Instant>,
     steps: u32,
+    phases: Phases,
 }
 
 /// The place of a sequence's rows among those of a step.
@@ -158,6 +160,7 @@ impl<R: Runner> Loop<R> {
                 sequence,
                 outbox,
                 submitted_at,
+                phases,
             } = arrival;
             let (id, deadline, cost) = (entry.id, entry.deadline, entry.cost());
             if !self.scheduler.admit(entry) {
@@ -184,6 +187,7 @@ impl<R: Runner> Loop<R> {
                     encode_time: Duration::ZERO,
                     decode_begun: None,
                     steps: 0,
+                    phases,
                 },
             );
         }
@@ -215,6 +219,7 @@ impl<R: Runner> Loop<R> {
             };
             self.shared.inbox.leave(active.cost);
             active.started_at = Some(now);
+            active.phases.encode();
             active.sequence.start(&lease.rows);
             self.shared
                 .meters
@@ -245,6 +250,7 @@ impl<R: Runner> Loop<R> {
                 for id in batch {
                     if let Some(active) = self.active.get_mut(id) {
                         active.encode_time += took;
+                        active.phases.decode();
                     }
                 }
                 self.stats.prompt_tokens += tokens as u64;
@@ -392,6 +398,7 @@ impl<R: Runner> Loop<R> {
                 error.label()
             }
         };
+        active.phases.end(outcome, active.steps);
         self.shared.meters.ended(outcome, active.submitted_at.elapsed());
         if let Err(Error::ModelFault { reason }) = &result {
             self.note_fault(id, reason);
@@ -440,7 +447,9 @@ impl<R: Runner> Loop<R> {
         self.shared.stats.write(&self.stats);
         let meters = &self.shared.meters;
         meters.running.set(self.stats.running_sequences as f64);
-        meters.waiting.set(self.shared.inbox.waiting().0 as f64);
+        let (sequences, tokens) = self.shared.inbox.waiting();
+        meters.waiting.set(sequences as f64);
+        meters.waiting_tokens.set(tokens as f64);
         meters.rows.set(self.stats.running_rows as f64);
         meters.kv_used.set(self.stats.kv_tokens_used as f64);
         meters.kv_bytes.set(self.stats.kv_bytes as f64);

@@ -42,7 +42,7 @@ impl Client {
 
     /// The slate, and the time that ranking took.
     pub async fn rank(&self, ask: &RankAsk, context: &Context) -> Result<(Slate, Duration), Error> {
-        let (call, request) = self.config.request(rank_to_proto(ask), context)?;
+        let (call, request) = self.config.request("Rank", rank_to_proto(ask), context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.rank(request)).await?;
         let root = Path::ROOT;
@@ -64,7 +64,7 @@ impl Client {
             rank: Some(rank_to_proto(&ask.rank)),
             explain: Some(options_to_proto(&ask.explain)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("Recommend", message, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.recommend(request)).await?;
         let root = Path::ROOT;
@@ -91,7 +91,7 @@ impl Client {
             rank: Some(rank_to_proto(&ask.rank)),
             explain: Some(options_to_proto(&ask.explain)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("StreamRecommend", message, context)?;
         let mut service = self.service.clone();
         let messages = call.answer(service.stream_recommend(request)).await?;
         let rules = self.config.rules.clone();
@@ -111,7 +111,7 @@ impl Client {
             items: ask.items.iter().map(ItemRef::to_proto).collect(),
             explain: Some(options_to_proto(&ask.explain)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("Explain", message, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.explain(request)).await?;
         let limits = &self.config.rules.limits;
@@ -132,7 +132,7 @@ impl Client {
             items: ask.items.iter().map(ItemRef::to_proto).collect(),
             explain: Some(options_to_proto(&ask.explain)),
         };
-        let (call, request) = self.config.request(message, context)?;
+        let (call, request) = self.config.request("StreamExplain", message, context)?;
         let mut service = self.service.clone();
         let messages = call.answer(service.stream_explain(request)).await?;
         let rules = self.config.rules.clone();
@@ -143,7 +143,9 @@ impl Client {
     }
 
     pub async fn server_info(&self, context: &Context) -> Result<ServerInfo, Error> {
-        let (call, request) = self.config.request(proto::GetServerInfoRequest {}, context)?;
+        let (call, request) =
+            self.config
+                .request("GetServerInfo", proto::GetServerInfoRequest {}, context)?;
         let mut service = self.service.clone();
         let response = call.answer(service.get_server_info(request)).await?;
         Ok(ServerInfo::from_proto(response.info.unwrap_or_default()))

@@ -12,6 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{Instrument as _, Span, info_span};
 
 use super::breaker::Breaker;
 use crate::config::RedisConfig;
@@ -96,7 +97,18 @@ impl Link {
         limit: Duration,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let result = self.attempt(command, began + limit, limit).await;
+        // Pings and writes behind the answer's back belong to nobody's request.
+        let span = if Span::current().is_none() {
+            Span::none()
+        } else {
+            info_span!(
+                "redis",
+                otel.kind = "client",
+                db.system = "redis",
+                db.operation = label
+            )
+        };
+        let result = self.attempt(command, began + limit, limit).instrument(span).await;
         metrics::store_command(label, began.elapsed());
         if let Err(error) = &result {
             metrics::store_error(error.reason());
