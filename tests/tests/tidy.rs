@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-kernel", &[]),
     ("refract-resilience", &[]),
     ("refract-measure", &[]),
+    ("refract-import", &[]),
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model", "refract-kernel"]),
     ("refract-bundle", &["refract-domain", "refract-truth"]),

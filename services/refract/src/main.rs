@@ -9,6 +9,7 @@ mod demo;
 mod eval;
 mod generate;
 mod import;
+mod imports;
 mod population;
 mod serve;
 mod show;
@@ -49,6 +50,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => quietly(generate::run(&args)),
         Command::Users(args) => users::run(&args),
         Command::Import(Import::Films(args)) => say(import::run(&args.from, &args.out, args.bad_rows_max)?),
+        Command::Import(Import::Movielens(args)) => say(imports::movielens(&args)?),
+        Command::Import(Import::Yelp(args)) => say(imports::yelp(&args)?),
+        Command::Import(Import::Amazon(args)) => say(imports::amazon(&args)?),
+        Command::Import(Import::Table(args)) => say(imports::table(&args)?),
         Command::Train(Train::Ranker(args)) => train::ranker(&args),
         Command::Train(Train::Oracle(args)) => train::oracle(&args),
         Command::Train(Train::Prism(args)) => train::prism(&args),
