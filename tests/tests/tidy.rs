@@ -12,6 +12,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-resilience", &[]),
     ("refract-measure", &[]),
     ("refract-import", &[]),
+    (
+        "refract-distill",
+        &[
+            "refract-domain",
+            "refract-measure",
+            "refract-resilience",
+            "refract-truth",
+        ],
+    ),
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model", "refract-kernel"]),
     ("refract-bundle", &["refract-domain", "refract-truth"]),

@@ -22,6 +22,7 @@ use refract_domain::{Affinity, History, Item, Pair, TenantId};
 use refract_truth::Vocabulary;
 use serde::Serialize;
 
+pub(crate) use colikes::CoLikes;
 pub(crate) use draw::draw;
 
 /// How a corpus is made.

@@ -15,7 +15,7 @@ mod estimate;
 mod lexicon;
 mod observe;
 mod read;
-mod report;
+pub(crate) mod report;
 mod run;
 mod scene;
 mod show;

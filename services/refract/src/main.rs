@@ -6,6 +6,7 @@ mod cli;
 mod cluster;
 mod corpus;
 mod demo;
+mod distill;
 mod eval;
 mod generate;
 mod import;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(Import::Yelp(args)) => say(imports::yelp(&args)?),
         Command::Import(Import::Amazon(args)) => say(imports::amazon(&args)?),
         Command::Import(Import::Table(args)) => say(imports::table(&args)?),
+        Command::Distill(args) => quietly(distill::run(&args)),
         Command::Train(Train::Ranker(args)) => train::ranker(&args),
         Command::Train(Train::Oracle(args)) => train::oracle(&args),
         Command::Train(Train::Prism(args)) => train::prism(&args),

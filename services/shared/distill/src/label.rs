@@ -1,0 +1,152 @@
+//! What a label file holds: lines that train a student by themselves, each saying how it came.
+
+use std::collections::BTreeMap;
+
+use refract_domain::{Interaction, Item, Signal};
+use refract_measure::quality::Quality;
+use serde::{Deserialize, Serialize};
+
+use crate::ask::Ask;
+
+/// One line of a label file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// Names user, item and history.
+    pub id: String,
+    /// `train`, `dev` or `test`.
+    pub part: String,
+    pub user: Option<String>,
+    pub item: LabelItem,
+    /// Oldest first.
+    pub history: Vec<LabelItem>,
+    /// What the teacher stated as facts, where it does: knowledge for a student that reads it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<String>,
+    /// What the student is to write.
+    pub text: String,
+    pub quality: Told,
+    pub provenance: Provenance,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabelItem {
+    pub id: String,
+    pub title: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Vec<String>>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Seconds since 1970, of an interaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
+    /// `liked`, `seen` or `disliked`, of an interaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+}
+
+/// What was found in the chosen text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub score: f64,
+    pub words: usize,
+    pub overlap: f64,
+    pub repeat: f64,
+    pub sentences: usize,
+    /// Sentences that the truth gate refuses, the request alone being its evidence.
+    pub sentences_unsupported: usize,
+}
+
+/// How a label came to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    pub teacher: String,
+    /// Of weights, as far as the teacher tells it.
+    pub teacher_revision: String,
+    pub prompt: String,
+    pub settings: String,
+    /// `sampled` (the best of several) or `careful` (the second try).
+    pub manner: String,
+    pub candidates: usize,
+    pub attempts: u32,
+    /// Seconds since 1970.
+    pub created_at: i64,
+    pub refract: String,
+}
+
+/// One line of the file of rejections: a pair whose every candidate was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    pub id: String,
+    pub reason: String,
+    /// The best of the refused.
+    pub text: String,
+}
+
+impl LabelItem {
+    pub fn of(item: &Item) -> Self {
+        Self {
+            id: item.id.as_str().to_owned(),
+            title: item.title.clone(),
+            attributes: item.attributes.clone(),
+            description: item.description.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Without the description: a student's prompt shows titles and attributes of a history.
+    fn of_interaction(interaction: &Interaction) -> Self {
+        let signal = match interaction.signal {
+            Signal::Liked => "liked",
+            Signal::Seen => "seen",
+            Signal::Disliked => "disliked",
+        };
+        Self {
+            description: String::new(),
+            at: Some(interaction.at.0),
+            signal: Some(signal.to_owned()),
+            ..Self::of(&interaction.item)
+        }
+    }
+}
+
+impl Label {
+    pub(crate) fn new(
+        ask: &Ask,
+        id: String,
+        facts: Vec<String>,
+        text: String,
+        quality: Told,
+        provenance: Provenance,
+        history_items_max: usize,
+    ) -> Self {
+        let all = ask.history.interactions();
+        Self {
+            id,
+            part: ask.part.clone(),
+            user: ask.pair.user.as_ref().map(|user| user.expose().to_owned()),
+            item: LabelItem::of(&ask.pair.item),
+            history: all[all.len().saturating_sub(history_items_max)..]
+                .iter()
+                .map(LabelItem::of_interaction)
+                .collect(),
+            facts,
+            text,
+            quality,
+            provenance,
+        }
+    }
+}
+
+impl Told {
+    pub(crate) fn of(quality: &Quality, sentences: usize, sentences_unsupported: usize) -> Self {
+        let round = |x: f64| (x * 1e4).round() / 1e4;
+        Self {
+            score: round(quality.score),
+            words: quality.words,
+            overlap: round(quality.overlap),
+            repeat: round(quality.repeat),
+            sentences,
+            sentences_unsupported,
+        }
+    }
+}
