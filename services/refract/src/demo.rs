@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &Demo) -> Result<()> {
     if !args.json {
         eprintln!("Starting ranker, Oracle and Prism on loopback…");
     }
-    let cluster = Cluster::start(config).await?;
+    let cluster = Box::pin(Cluster::start(config)).await?;
     let dataset =
         tokio::task::spawn_blocking(move || Dataset::load(&data, &LoadOptions::default())).await??;
     let (whose, subject, history) = taste(args, &dataset)?;

@@ -37,7 +37,7 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     refract_knowledge::metrics::describe();
     refract_wire::meter::describe();
     let running = match args.role {
-        Role::All => Cluster::start(config).await?.into_running(),
+        Role::All => Box::pin(Cluster::start(config)).await?.into_running(),
         Role::Ranker => vec![refract_ranker::start(config.ranker, propagator()).await?],
         Role::Oracle => vec![refract_oracle::start(config.oracle, propagator()).await?],
         Role::Prism => vec![refract_prism::start(config.prism, propagator()).await?],
