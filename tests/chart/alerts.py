@@ -26,6 +26,12 @@ def buckets(metric: str, labels: str = "", **upto: int) -> dict[str, str]:
     return found
 
 
+def answered(**by: int) -> dict[str, str]:
+    """The front door's calls a minute by status code."""
+    of = f'{NS},service="refract.recommend.v1.RecommendService"'
+    return {f'refract_wire_calls_total{{{of},code="{code}"}}': f"0+{n}{SLOPE}" for code, n in by.items()}
+
+
 RUNGS = "refract_ranker_explanations_total"
 CONSULT = "refract_knowledge_consult_seconds_count"
 REFUSED = "refract_engine_refused_total"
@@ -43,6 +49,7 @@ CASES = [
     ("RefractRankerDown", {}, up("ranker", 0, 0), up("ranker", 0, 1)),
     ("RefractRankerDown", {}, up("prism", 1), up("ranker", 1)),
     ("RefractSlatesSlow", {}, buckets(RANK, le_0_5=98, le_1=100, le_inf=100), buckets(RANK, le_0_5=100, le_1=100, le_inf=100)),
+    ("RefractRankerFailing", {}, answered(OK=98, UNAVAILABLE=2), answered(OK=50, INVALID_ARGUMENT=30, CANCELLED=20)),
     ("RefractExplanationsPoor", {}, counts(RUNGS, rung={"RUNG_CACHED": 80, "RUNG_TEMPLATE": 15, "RUNG_NONE": 5}),
      counts(RUNGS, rung={"RUNG_CACHED": 60, "RUNG_HISTORY_ONLY": 35, "RUNG_TEMPLATE": 5})),
     ("RefractOracleDown", {}, up("oracle", 0), up("oracle", 1)),

@@ -347,7 +347,7 @@ elif (folder := schemas.folder(cache)) is None:
     skip("kubeconform", "the Go modules with Kubernetes' OpenAPI document and the CRDs cannot be had")
 else:
 
-    @step(f"kubeconform accepts all renderings (Kubernetes {schemas.KUBERNETES}, Prometheus Operator, KEDA)")
+    @step(f"kubeconform accepts all renderings (Kubernetes {schemas.KUBERNETES}, Prometheus Operator, KEDA, cert-manager)")
     def _():
         wrong, checked = [], 0
         with tempfile.TemporaryDirectory() as scratch:

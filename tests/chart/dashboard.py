@@ -31,6 +31,8 @@ def engine(name: str) -> list[tuple]:
     return [
         ("Sequences", "Running and waiting, summed over pods. Waiting for long means: too few pods.", "short",
          [(f"sum(refract_engine_sequences_running{here})", "running"), (f"sum(refract_engine_sequences_waiting{here})", "waiting")]),
+        ("Tokens that wait", "Decode memory that waiting sequences will need, by pod.", "short",
+         [(f"refract_engine_tokens_waiting{here}", "{{pod}}")]),
         ("Wait before the engine begins", "Time in the queue.", "s", quantiles("refract_engine_queue_seconds", "", of)),
         ("Generations by outcome", "stop and length are good ends.", "ops", rate("refract_engine_generations_total", "outcome", of)),
         ("Refused and failed", "Refusals are load; model faults are a broken model or device.", "ops",
@@ -66,6 +68,9 @@ ROWS = [
           (f"sum(rate(refract_ranker_explanations_total{{{NS}}}[$__rate_interval]))", "explanations")]),
         ("Explanations per request", "Long slates cost more.", "short",
          [(f"sum(rate(refract_ranker_explanations_total{{{NS}}}[$__rate_interval])) / sum(rate(refract_ranker_request_seconds_count{{{NS}}}[$__rate_interval]))", "per request")]),
+        ("Calls by outcome", "At the front door, by status code. CANCELLED is a caller who left.", "reqps",
+         [(f'sum by (code) (rate(refract_wire_calls_total{{{NS},service="refract.recommend.v1.RecommendService"}}[$__rate_interval]))', "{{code}}")]),
+        ("Time of a call", "At the front door, to the last byte, by method.", "s", quantiles("refract_wire_call_seconds", "method")),
         ("Time to the slate", "Ranking alone. The slate never waits for explanations.", "s", quantiles("refract_ranker_rank_seconds")),
         ("Time to the end", "The whole stream.", "s", quantiles("refract_ranker_request_seconds")),
     ]),

@@ -46,7 +46,7 @@ class Rendered:
         found = configuration_is_known(self, rust)
         if found:
             return [f"{self.name}: {complaint}" for complaint in found]
-        for check in (pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables):
+        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables):
             found += check(self)
         return [f"{self.name}: {complaint}" for complaint in found]
 
@@ -165,12 +165,16 @@ def names_lead_somewhere(r: Rendered) -> list[str]:
         if not o["spec"]["selector"]["matchLabels"].keys() <= set(OURS):
             wrong.append(f"Deployment {o['metadata']['name']} selects by labels that may change")
     there = {(o["kind"], o["metadata"]["name"]) for o in r.objects}
+    # What cert-manager will make, and what the values say is there.
+    made = {("Secret", o["spec"]["secretName"]) for o in r.of("Certificate")}
+    yours = {r.values["knowledge"]["existingSecret"], r.values["callers"]["existingSecret"], r.values["tests"]["tokenSecret"]}
+    yours |= set(r.values["tls"]["existingSecrets"].values())
     for name, _, spec in r.pods:
         for volume in spec.get("volumes", []):
             if "configMap" in volume and ("ConfigMap", volume["configMap"]["name"]) not in there:
                 wrong.append(f"pod {name} mounts the ConfigMap {volume['configMap']['name']}, which is not there")
             secret = volume.get("secret", {}).get("secretName")
-            if secret and ("Secret", secret) not in there and secret != r.values["knowledge"]["existingSecret"]:
+            if secret and ("Secret", secret) not in there | made and secret not in yours:
                 wrong.append(f"pod {name} mounts the Secret {secret}, which nobody makes")
         if r.values["serviceAccount"]["create"] and ("ServiceAccount", spec["serviceAccountName"]) not in there:
             wrong.append(f"pod {name} runs as {spec['serviceAccountName']}, which is not there")
@@ -253,6 +257,30 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
                 wrong.append(f"network policy of {component} lets anybody in")
             if got != wanted:
                 wrong.append(f"network policy of {component}, {key}: unexpected {sorted(got - wanted)}, missing {sorted(wanted - got)}")
+    return wrong
+
+
+def every_hop_is_secured_or_none(r: Rendered) -> list[str]:
+    """With TLS: each port, each call between services, both certificates, and the names that each side expects."""
+    secured = r.values["tls"]["source"] != "none"
+    wrong = []
+    names = {o["metadata"]["labels"][COMPONENT]: o["spec"]["dnsNames"] for o in r.of("Certificate")}
+    for role in r.roles:
+        told = r.config(role)[role]
+        if ("tls" in told["listen"]) != secured:
+            wrong.append(f"{role}: TLS on the port is {told['listen'].get('tls')}")
+        if role != "ranker" and secured:
+            (found,) = r.component("ConfigMap", role)
+            callers = [c["name"] for c in tomllib.loads(found["data"]["callers.toml"])["certificate"]]
+            dial = r.config("ranker")["ranker"][role]["dial"]["tls"]
+            if not told["listen"]["tls"].get("client_ca_file") or not dial.get("cert_file"):
+                wrong.append(f"{role} is called without a certificate of the ranker")
+            if names and (dial["server_name"] not in names[role] or not set(callers) <= set(names["ranker"])):
+                wrong.append(f"{role} and the ranker expect other names than their certificates hold")
+        for spec in (o["spec"] for o in r.component("Service", role)):
+            grpc = [port for port in spec["ports"] if port["name"] == "grpc"]
+            if any((port["appProtocol"] == "https") != secured for port in grpc):
+                wrong.append(f"{role}: a Service announces another protocol than the port speaks")
     return wrong
 
 

@@ -17,6 +17,9 @@ ROOTS = {
 # How a type is spelt where it is used, and where it is defined. `None` in the first place: in whatever file.
 DEFINED = {
     "refract_net::ListenConfig": ("services/shared/net/src/config.rs", "ListenConfig"),
+    "refract_station::callers::Config": ("services/shared/station/src/callers.rs", "Config"),
+    "ServerTls": ("services/shared/net/src/tls.rs", "ServerTls"),
+    "ClientTls": ("services/shared/net/src/tls.rs", "ClientTls"),
     "refract_net::DialConfig": ("services/shared/net/src/config.rs", "DialConfig"),
     "backoff::Config": ("services/shared/resilience/src/backoff.rs", "Config"),
     "refract_chassis::process::Config": ("services/shared/chassis/src/process.rs", "Config"),

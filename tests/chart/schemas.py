@@ -13,6 +13,7 @@ MODULES = {
     "k8s.io/kubernetes": KUBERNETES,
     "github.com/prometheus-operator/prometheus-operator": "v0.85.0",
     "github.com/kedacore/keda/v2": "v2.21.0",
+    "github.com/cert-manager/cert-manager": "v1.19.1",
 }
 # Whatever the chart may render; an object of another kind fails the check until it is added here.
 KINDS = {
@@ -24,6 +25,7 @@ CRDS = [
     ("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
     ("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
     ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+    ("github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_certificates.yaml"),
 ]
 # As kubeconform names them.
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"

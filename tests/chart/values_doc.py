@@ -120,6 +120,8 @@ OWNED = {
     "ranker.listen.address", "ranker.process.admin.address", "ranker.process.drain", "ranker.process.warm_up_max",
     "oracle.listen.address", "oracle.process.admin.address", "oracle.process.drain", "oracle.process.warm_up_max",
     "prism.listen.address", "prism.process.admin.address", "prism.process.drain", "prism.process.warm_up_max",
+    "ranker.listen.tls", "oracle.listen.tls", "prism.listen.tls", "ranker.callers.file", "oracle.callers.file", "prism.callers.file",
+    "ranker.knowledge.redis.ca_file", "ranker.knowledge.redis.cert_file", "ranker.knowledge.redis.key_file",
     "ranker.data", "ranker.model", "ranker.knowledge.store", "ranker.knowledge.secret", "ranker.knowledge.secret_file",
     "ranker.knowledge.redis.url", "ranker.knowledge.redis.url_file", "oracle.worker.bundle", "prism.worker.bundle",
 }  # fmt: skip

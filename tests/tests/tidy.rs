@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "refract-station",
         &[
+            "refract-domain",
             "refract-bundle",
             "refract-worker",
             "refract-wire",

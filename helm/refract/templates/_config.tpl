@@ -38,6 +38,21 @@ grace: {{ add $preStop $lameduck $finish $margin }}
 {{- $leaving := include "refract.leaving" . | fromYaml -}}
 listen:
   address: {{ printf "%s:%s" $root.Values.bindAddress (include "refract.port" (dict "root" $root "component" $role "port" "data")) | quote }}
+  {{- if ne $root.Values.tls.source "none" }}
+  tls:
+    cert_file: /etc/refract/tls/tls.crt
+    key_file: /etc/refract/tls/tls.key
+    {{- if or (ne $role "ranker") $root.Values.tls.clientCertificates }}
+    client_ca_file: /etc/refract/tls/ca.crt
+    {{- end }}
+  {{- end }}
+{{- if and (eq $role "ranker") $root.Values.callers.existingSecret }}
+callers:
+  file: /etc/refract/callers/callers.toml
+{{- else if and (ne $role "ranker") (ne $root.Values.tls.source "none") }}
+callers:
+  file: /etc/refract/callers.toml
+{{- end }}
 process:
   warm_up_max: {{ $values.startupSeconds }}s
   admin:
@@ -56,6 +71,14 @@ model: {{ include "refract.filesPath" (dict "files" $values.data "shipped" "data
 {{- if (index $root.Values .).enabled }}
 {{ . }}:
   target: {{ include "refract.target" (dict "root" $root "component" .) }}
+  {{- if ne $root.Values.tls.source "none" }}
+  dial:
+    tls:
+      ca_file: /etc/refract/tls/ca.crt
+      cert_file: /etc/refract/tls/tls.crt
+      key_file: /etc/refract/tls/tls.key
+      server_name: {{ include "refract.host" (dict "root" $root "component" .) }}
+  {{- end }}
 {{- end }}
 {{- end }}
 knowledge:
@@ -66,6 +89,15 @@ knowledge:
   {{- if eq $root.Values.knowledge.store "external" }}
   redis:
     url_file: /etc/refract/knowledge/url
+    {{- with $root.Values.knowledge.external }}
+    {{- if .caKey }}
+    ca_file: /etc/refract/knowledge/ca.crt
+    {{- end }}
+    {{- if .certKey }}
+    cert_file: /etc/refract/knowledge/tls.crt
+    key_file: /etc/refract/knowledge/tls.key
+    {{- end }}
+    {{- end }}
   {{- else if eq $root.Values.knowledge.store "dev" }}
   redis:
     url: redis://{{ include "refract.fullname" $root }}-store.{{ $root.Release.Namespace }}.svc.{{ $root.Values.clusterDomain }}:{{ include "refract.port" (dict "root" $root "component" "store" "port" "data") }}
@@ -82,4 +114,11 @@ worker:
 # Made by the chart; the manual is `refract serve {{ .role }} --print-config` and the configuration's own documentation.
 {{- include "refract.toml" (dict "path" .role "value" $config) }}
 {{- include "refract.toml" (dict "path" "telemetry" "value" .root.Values.telemetry) }}
+{{- end }}
+
+{{/* dict root. Who may call the Oracle and the Prisms: the ranker, by the name in its certificate. */}}
+{{- define "refract.innerCallers" -}}
+[[certificate]]
+name = {{ include "refract.host" (dict "root" .root "component" "ranker") | quote }}
+tenant = "default"
 {{- end }}

@@ -34,6 +34,14 @@ alerts:
     for: 10m
     expr: histogram_quantile(0.99, sum by (le) (rate(refract_ranker_rank_seconds_bucket{namespace="NAMESPACE"}[5m]))) > 0.5
     summary: Ranking takes longer than half a second for one request in a hundred.
+  RefractRankerFailing:
+    needs: [ranker]
+    severity: critical
+    for: 5m
+    expr: >-
+      sum(rate(refract_wire_calls_total{namespace="NAMESPACE",service="refract.recommend.v1.RecommendService",code=~"UNKNOWN|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|DATA_LOSS"}[5m]))
+      / sum(rate(refract_wire_calls_total{namespace="NAMESPACE",service="refract.recommend.v1.RecommendService"}[5m])) > 0.01
+    summary: More than one call in a hundred fails at the front door for a reason that is not the caller's.
   RefractExplanationsPoor:
     needs: [prism]
     severity: warning

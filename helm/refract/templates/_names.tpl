@@ -90,6 +90,20 @@ store: {data: 6379}
 dns:{{ include "refract.fullname" .root }}-{{ .component }}-headless.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ include "refract.port" (dict "root" .root "component" .component "port" "data") }}
 {{- end }}
 
+{{/* dict root, component. The name in a role's certificate, and of its Service with one address. */}}
+{{- define "refract.host" -}}
+{{ include "refract.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
+{{- end }}
+
+{{/* dict root, role. The Secret with the role's certificate. */}}
+{{- define "refract.tlsSecret" -}}
+{{- if eq .root.Values.tls.source "existingSecrets" -}}
+{{ index .root.Values.tls.existingSecrets .role }}
+{{- else -}}
+{{ include "refract.fullname" .root }}-{{ .role }}-tls
+{{- end -}}
+{{- end }}
+
 {{- define "refract.knowledgeSecret" -}}
 {{ default (printf "%s-knowledge" (include "refract.fullname" .)) .Values.knowledge.existingSecret }}
 {{- end }}

@@ -56,6 +56,8 @@ seccompProfile: {type: RuntimeDefault}
 {{- $files := ternary $values.data $values.bundle (eq $role "ranker") -}}
 {{- $leaving := include "refract.leaving" . | fromYaml -}}
 {{- $knowledge := and (eq $role "ranker") (or (ne $root.Values.knowledge.store "memory") $root.Values.knowledge.existingSecret) -}}
+{{- $secured := ne $root.Values.tls.source "none" -}}
+{{- $callers := and (eq $role "ranker") $root.Values.callers.existingSecret -}}
 {{- $admin := include "refract.port" (dict "root" $root "component" $role "port" "admin") | int -}}
 {{- $with := dict "root" $root "component" $role -}}
 metadata:
@@ -164,6 +166,15 @@ spec:
         {{- include "refract.containerSecurity" (ternary $gpu.readOnlyRootFilesystem true (default false $gpu.enabled)) | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/refract/refract.toml, subPath: refract.toml, readOnly: true}
+        {{- if $secured }}
+        - {name: tls, mountPath: /etc/refract/tls, readOnly: true}
+        {{- if ne $role "ranker" }}
+        - {name: config, mountPath: /etc/refract/callers.toml, subPath: callers.toml, readOnly: true}
+        {{- end }}
+        {{- end }}
+        {{- if $callers }}
+        - {name: callers, mountPath: /etc/refract/callers, readOnly: true}
+        {{- end }}
         {{- if $knowledge }}
         - {name: knowledge, mountPath: /etc/refract/knowledge, readOnly: true}
         {{- end }}
@@ -177,6 +188,20 @@ spec:
     - name: config
       configMap:
         name: {{ include "refract.fullname" $root }}-{{ $role }}
+    {{- if $secured }}
+    # A whole folder, so that renewed files arrive.
+    - name: tls
+      secret:
+        secretName: {{ include "refract.tlsSecret" . }}
+        defaultMode: 288 # 0440
+    {{- end }}
+    {{- if $callers }}
+    - name: callers
+      secret:
+        secretName: {{ $root.Values.callers.existingSecret }}
+        defaultMode: 288 # 0440
+        items: [{key: {{ $root.Values.callers.key }}, path: callers.toml}]
+    {{- end }}
     {{- if $knowledge }}
     - name: knowledge
       secret:
@@ -186,6 +211,15 @@ spec:
           - {key: {{ $root.Values.knowledge.secretKey }}, path: secret}
           {{- if eq $root.Values.knowledge.store "external" }}
           - {key: {{ $root.Values.knowledge.external.urlKey }}, path: url}
+          {{- with $root.Values.knowledge.external }}
+          {{- if .caKey }}
+          - {key: {{ .caKey }}, path: ca.crt}
+          {{- end }}
+          {{- if .certKey }}
+          - {key: {{ .certKey }}, path: tls.crt}
+          - {key: {{ .keyKey }}, path: tls.key}
+          {{- end }}
+          {{- end }}
           {{- end }}
     {{- end }}
     {{- with include "refract.filesVolume" $files | trim }}
@@ -253,7 +287,7 @@ spec:
     - name: grpc
       port: {{ include "refract.port" (dict "root" $root "component" $role "port" "data") }}
       targetPort: grpc
-      appProtocol: kubernetes.io/h2c
+      appProtocol: {{ ternary "kubernetes.io/h2c" "https" (eq $root.Values.tls.source "none") }}
     {{- if . }}
     - name: admin
       port: {{ include "refract.port" (dict "root" $root "component" $role "port" "admin") }}

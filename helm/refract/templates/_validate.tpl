@@ -32,6 +32,30 @@
 {{- end -}}
 {{- end -}}
 
+{{- if and $v.knowledge.external.certKey (not $v.knowledge.external.keyKey) -}}
+{{- $wrong = append $wrong "knowledge.external.keyKey: a certificate (certKey) is of no use without its private key" -}}
+{{- end -}}
+
+{{- if and (eq $v.tls.source "certManager") (not $v.tls.certManager.issuer.name) -}}
+{{- $wrong = append $wrong "tls.certManager.issuer.name: cert-manager must know which Issuer signs" -}}
+{{- end -}}
+{{- if eq $v.tls.source "existingSecrets" -}}
+{{- range $roles -}}
+{{- if not (index $v.tls.existingSecrets .) -}}
+{{- $wrong = append $wrong (printf "tls.existingSecrets.%s: TLS needs a Secret with tls.crt, tls.key and ca.crt for each role" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.tls.clientCertificates (eq $v.tls.source "none") -}}
+{{- $wrong = append $wrong "tls.clientCertificates: callers can only show certificates over TLS; set tls.source" -}}
+{{- end -}}
+{{- if and $v.callers.existingSecret (eq $v.tls.source "none") -}}
+{{- $wrong = append $wrong "callers.existingSecret: tokens would travel in plaintext; set tls.source" -}}
+{{- end -}}
+{{- if and $v.callers.existingSecret (not $v.tests.tokenSecret) (not $v.tls.clientCertificates) -}}
+{{- $wrong = append $wrong "tests.tokenSecret: with callers the test of the release needs a token, too" -}}
+{{- end -}}
+
 {{- range $role := $roles -}}
 {{- $values := index $v $role -}}
 {{- $files := ternary $values.data $values.bundle (eq $role "ranker") -}}

@@ -22,7 +22,13 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     let info = models::info("oracle", &worker);
     let service = wire::Server::new(Oracle::new(worker.clone()), info, wire_config).into_service();
 
-    let station = Station::new("oracle", ORACLE_SERVICE, config.listen, config.process);
+    let station = Station::new(
+        "oracle",
+        ORACLE_SERVICE,
+        config.listen,
+        config.callers,
+        config.process,
+    );
     let warm_up = models::warm_up(worker, station.health().clone());
     station.start(service, warm_up).await
 }

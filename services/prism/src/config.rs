@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The data port.
     pub listen: refract_net::ListenConfig,
+    /// Who may call it, and for which tenant.
+    pub callers: refract_station::callers::Config,
     /// Warm-up, admin port, drain.
     pub process: refract_chassis::process::Config,
     /// The bundle and its engine's limits.
@@ -24,6 +26,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: refract_net::ListenConfig::default(),
+            callers: refract_station::callers::Config::default(),
             process: refract_chassis::process::Config::default(),
             worker: refract_worker::Config::default(),
             call_cap: Duration::from_secs(30),

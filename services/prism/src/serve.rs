@@ -23,7 +23,13 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     let prism = Prism::new(worker.clone(), config.attempts_max);
     let service = wire::Server::new(prism, info, wire_config).into_service();
 
-    let station = Station::new("prism", PRISM_SERVICE, config.listen, config.process);
+    let station = Station::new(
+        "prism",
+        PRISM_SERVICE,
+        config.listen,
+        config.callers,
+        config.process,
+    );
     let warm_up = models::warm_up(worker, station.health().clone());
     station.start(service, warm_up).await
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The data port.
     pub listen: refract_net::ListenConfig,
+    /// Who may call it, and for which tenant.
+    pub callers: refract_station::callers::Config,
     /// Warm-up, admin port, drain.
     pub process: refract_chassis::process::Config,
     /// Time and width of a request.

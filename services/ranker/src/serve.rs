@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use refract_chassis::Running;
 use refract_domain::{Explainer, KnowledgeSource, Ranker};
 use refract_knowledge::Codec;
-use refract_net::{Channel, dial};
+use refract_net::dial;
 use refract_station::Station;
 use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
@@ -60,7 +60,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     );
 
     let ranker: Arc<dyn Ranker> = match &config.outside {
-        Some(peer) => Arc::new(ranker::Client::new(reach(peer).1, calls.clone())),
+        Some(peer) => Arc::new(ranker::Client::new(reach("outside", peer)?, calls.clone())),
         None => Arc::new(builtin),
     };
     let mut knowledge = None;
@@ -69,17 +69,18 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         .as_ref()
         .filter(|_| config.river.mode != Mode::Alone)
     {
-        let oracle: Arc<dyn KnowledgeSource> = Arc::new(oracle::Client::new(reach(peer).1, calls.clone()));
+        let oracle: Arc<dyn KnowledgeSource> =
+            Arc::new(oracle::Client::new(reach("oracle", peer)?, calls.clone()));
         let (source, control) = refract_knowledge::open(&config.knowledge, codec(), oracle)?;
         info.features
             .push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
         tokio::spawn(say_when_degraded(control));
         knowledge = Some(source);
     }
-    let explainer = config
-        .prism
-        .as_ref()
-        .map(|peer| Arc::new(prism::Client::new(reach(peer).1, calls.clone())) as Arc<dyn Explainer>);
+    let mut explainer: Option<Arc<dyn Explainer>> = None;
+    if let Some(peer) = &config.prism {
+        explainer = Some(Arc::new(prism::Client::new(reach("prism", peer)?, calls)));
+    }
 
     let door = FrontDoor {
         dataset,
@@ -98,14 +99,23 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
             config: config.river,
         }),
     };
-    let station = Station::new("ranker", RECOMMEND_SERVICE, config.listen, config.process);
+    let station = Station::new(
+        "ranker",
+        RECOMMEND_SERVICE,
+        config.listen,
+        config.callers,
+        config.process,
+    );
     let service = refract_wire::recommend::service(door, &rules.limits);
     station.start(service, async { Ok(()) }).await
 }
 
-fn reach(peer: &Peer) -> (Channel, Transport) {
-    let channel = dial(&peer.target, peer.dial.clone());
-    (channel.clone(), Transport::new(channel))
+/// Bad certificates are refused here; a peer that is not there is not.
+fn reach(name: &str, peer: &Peer) -> anyhow::Result<Transport> {
+    if let Some(tls) = &peer.dial.tls {
+        tls.verify().with_context(|| format!("ranker.{name}.dial.tls"))?;
+    }
+    Ok(Transport::new(dial(&peer.target, peer.dial.clone())))
 }
 
 /// The data set's own scale says what an unspoken rating means.

@@ -1,60 +1,43 @@
 //! Asking a front door over gRPC: what `demo`, `recommend` and `explain` have in common.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use futures_util::StreamExt;
-use refract_domain::{AttributeFilter, Context, Deadline, ItemId, TenantId, UserId};
-use refract_net::{DialConfig, Target};
+use refract_client::{Options, Refract};
+use refract_domain::{AttributeFilter, ItemId, UserId};
 use refract_wire::convert::item::ItemRef;
 use refract_wire::recommend::client::EventStream;
-use refract_wire::recommend::{
-    CandidatesAsk, Client, ExplainAsk, ExplainOptions, RankAsk, RecommendAsk, Subject,
-};
-use refract_wire::{Transport, client, metadata};
+use refract_wire::recommend::{CandidatesAsk, ExplainAsk, ExplainOptions, RankAsk, RecommendAsk, Subject};
 
 use crate::cli;
-use crate::cluster::propagator;
 use crate::show::Show;
 
 /// A front door to ask.
 pub(crate) struct Door {
-    client: Client,
+    refract: Refract,
     target: String,
     deadline: Duration,
 }
 
 impl Door {
-    pub(crate) fn at(target: &str, deadline: Duration) -> Result<Self> {
-        let parsed: Target = target.parse().with_context(|| format!("--target {target}"))?;
-        let transport = Transport::new(refract_net::dial(&parsed, DialConfig::default()));
-        let config = client::Config {
-            propagator: propagator(),
-            ..client::Config::default()
-        };
+    pub(crate) fn at(options: Options) -> Result<Self> {
+        let target = options.target.to_string();
+        let deadline = options.deadline;
         Ok(Self {
-            client: Client::new(transport, config),
-            target: target.to_owned(),
+            refract: Refract::connect(options)?,
+            target,
             deadline,
         })
     }
 
-    /// A fresh request id and deadline.
-    fn context(&self) -> Context {
-        Context {
-            tenant: TenantId::default(),
-            request: metadata::fresh_request_id(),
-            deadline: Deadline::after(Instant::now(), self.deadline),
-        }
-    }
-
     pub(crate) async fn recommend(&self, ask: &RecommendAsk, show: &mut Show) -> Result<()> {
-        let events = self.client.stream_recommend(ask, &self.context()).await;
+        let events = self.refract.stream_recommend(ask).await;
         self.print(events, show).await
     }
 
     pub(crate) async fn explain(&self, ask: &ExplainAsk, show: &mut Show) -> Result<()> {
-        let events = self.client.stream_explain(ask, &self.context()).await;
+        let events = self.refract.stream_explain(ask).await;
         self.print(events, show).await
     }
 
@@ -133,7 +116,7 @@ pub(crate) async fn recommend(args: &cli::Recommend) -> Result<()> {
             ..ExplainOptions::default()
         },
     };
-    Door::at(&args.target.target, args.target.deadline)?
+    Door::at(args.target.options()?)?
         .recommend(&ask, &mut Show::new(args.json))
         .await
 }
@@ -153,7 +136,7 @@ pub(crate) async fn explain(args: &cli::Explain) -> Result<()> {
             ..ExplainOptions::default()
         },
     };
-    Door::at(&args.target.target, args.target.deadline)?
+    Door::at(args.target.options()?)?
         .explain(&ask, &mut Show::new(args.json))
         .await
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use refract_client::Options;
 use refract_domain::{History, Interaction, Signal, Timestamp, UserId};
 use refract_knowledge::config::{Secret, StoreKind};
 use refract_ranker::Dataset;
@@ -17,7 +18,7 @@ use refract_wire::recommend::{ExplainOptions, RecommendAsk, Subject};
 use crate::ask::{Door, filters, known_user, rank_ask};
 use crate::assets::{Assets, data_and_ranker};
 use crate::cli::Demo;
-use crate::cluster::{Cluster, Config};
+use crate::cluster::{Cluster, Config, propagator};
 use crate::show::Show;
 
 /// Interactions of the history that are printed.
@@ -57,7 +58,11 @@ pub(crate) async fn run(args: &Demo) -> Result<()> {
             ..ExplainOptions::default()
         },
     };
-    let door = Door::at(&cluster.ranker.address().to_string(), Duration::from_secs(60))?;
+    let door = Door::at(Options {
+        deadline: Duration::from_secs(60),
+        propagator: propagator(),
+        ..Options::at(cluster.ranker.address().into())
+    })?;
     Show::new(args.json).history(&whose, &history, HISTORY_SHOWN_MAX)?;
     door.recommend(&ask, &mut Show::new(args.json)).await?;
     if !args.json {

@@ -113,6 +113,10 @@ impl Process {
         self
     }
 
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its service belongs into the routes of the data port.
     pub fn health(&self) -> &Health {
         &self.health

@@ -81,10 +81,17 @@ pub enum StoreKind {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `redis://[user:password@]host:port[/db]`.
+    /// `redis://[user:password@]host:port[/db]`; with `rediss://` over TLS.
     pub url: Option<Secret>,
     /// A file with the URL, instead of `url`.
     pub url_file: Option<PathBuf>,
+    /// With `rediss://`: PEM file with the authorities that the server's certificate must come from. Without it: those
+    /// that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// With `rediss://`: PEM file with our certificate, where the server asks for one.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key_file: Option<PathBuf>,
     /// Time for one look-up, waiting for the connection included.
     #[serde(with = "duration_text")]
     pub get_timeout: Duration,
@@ -211,6 +218,12 @@ impl RedisConfig {
                 "must not be above redis.retry_max",
             ));
         }
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            return Err(Error::config(
+                "redis.cert_file",
+                "and redis.key_file belong together",
+            ));
+        }
         if !(0.0..=1.0).contains(&self.timeouts_share_max) {
             return Err(Error::config("redis.timeouts_share_max", "must be from 0 to 1"));
         }
@@ -272,6 +285,9 @@ impl Default for RedisConfig {
         Self {
             url: None,
             url_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             get_timeout: Duration::from_millis(15),
             put_timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_millis(500),

@@ -6,6 +6,8 @@ use refract_resilience::backoff;
 use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::tls::{ClientTls, ServerTls};
+
 /// How a server listens, and what a peer may cost it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +45,8 @@ pub struct ListenConfig {
     /// After GOAWAY, a peer without calls gets this long to close before we do. Default 1s.
     #[serde(with = "humantime_serde")]
     pub linger_max: Duration,
+    /// TLS on this port. Without it calls are plaintext: a mesh or a private network has to carry them.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for ListenConfig {
@@ -61,6 +65,7 @@ impl Default for ListenConfig {
             connection_age_max: Duration::from_secs(300),
             connection_grace: Duration::from_secs(65),
             linger_max: Duration::from_secs(1),
+            tls: None,
         }
     }
 }
@@ -75,6 +80,9 @@ impl ListenConfig {
     }
 
     pub fn check(&self) -> Result<(), Unfit> {
+        if let Some(tls) = &self.tls {
+            tls.check().map_err(|unfit| unfit.within("tls"))?;
+        }
         ensure(
             self.address.contains(':'),
             "address",
@@ -149,6 +157,8 @@ pub struct DialConfig {
     pub keepalive_wait_max: Duration,
     /// Bytes of response headers and trailers. Default 16384.
     pub header_bytes_max: u32,
+    /// TLS to the server. Without it calls are plaintext.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for DialConfig {
@@ -164,12 +174,16 @@ impl Default for DialConfig {
             keepalive_every: Duration::from_secs(10),
             keepalive_wait_max: Duration::from_secs(3),
             header_bytes_max: 16 << 10,
+            tls: None,
         }
     }
 }
 
 impl DialConfig {
     pub fn check(&self) -> Result<(), Unfit> {
+        if let Some(tls) = &self.tls {
+            tls.check().map_err(|unfit| unfit.within("tls"))?;
+        }
         ensure(
             !self.connect_max.is_zero(),
             "connect_max",

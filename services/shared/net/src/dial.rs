@@ -159,7 +159,8 @@ impl Inner {
     fn address(&self, request: Request<RequestBody>) -> Result<Request<RequestBody>, Error> {
         let (mut head, body) = request.into_parts();
         let mut uri = head.uri.into_parts();
-        uri.scheme = Some(Scheme::HTTP);
+        let is_secure = self.config.tls.is_some();
+        uri.scheme = Some(if is_secure { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = Some(self.authority.clone());
         head.uri = Uri::from_parts(uri).map_err(|error| Error::not_ready(&self.target.to_string(), error))?;
         head.headers
@@ -300,6 +301,7 @@ async fn keep_resolved(inner: Arc<Inner>) {
                         set.kept.entry(key).or_insert_with(|| {
                             Kept::start(
                                 key.0,
+                                inner.authority.host().to_owned(),
                                 Arc::clone(config),
                                 inner.changed.clone(),
                                 Arc::clone(&lost),

@@ -17,6 +17,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use refract_resilience::Backoff;
 use refract_resilience::deadline::now;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -25,7 +26,7 @@ use tonic::body::Body;
 use tracing::{debug, info};
 
 use crate::config::DialConfig;
-use crate::socket::{SERVER_HELLO_BYTES, Socket};
+use crate::socket::{SERVER_HELLO_BYTES, Socket, tune};
 
 /// Whether an endpoint can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +82,10 @@ pub(crate) struct Kept {
 pub(crate) struct CallGuard(Arc<Endpoint>);
 
 impl Kept {
-    /// `changed` is told of each change of status; `lost` of each connection that ended.
+    /// `host` is whom a secured server must prove to be. `changed` is told of each change of status; `lost` of each connection that ended.
     pub(crate) fn start(
         address: SocketAddr,
+        host: String,
         config: Arc<DialConfig>,
         changed: watch::Sender<u64>,
         lost: Arc<Notify>,
@@ -99,7 +101,7 @@ impl Kept {
             }),
             lost: watch::Sender::new(0),
         });
-        let keeper = tokio::spawn(keep(Arc::clone(&endpoint), config, changed, lost));
+        let keeper = tokio::spawn(keep(Arc::clone(&endpoint), host, config, changed, lost));
         Self {
             endpoint,
             _keeper: AbortOnDropHandle::new(keeper),
@@ -173,6 +175,7 @@ impl Drop for CallGuard {
 /// Keeps one endpoint connected, for ever.
 async fn keep(
     endpoint: Arc<Endpoint>,
+    host: String,
     config: Arc<DialConfig>,
     changed: watch::Sender<u64>,
     any_lost: Arc<Notify>,
@@ -181,7 +184,7 @@ async fn keep(
     let mut backoff = Backoff::new(config.backoff.clone(), rand::random());
     let tell = || changed.send_modify(|version| *version += 1);
     loop {
-        match connect(address, &config).await {
+        match connect(address, &host, &config).await {
             Ok((sender, driver)) => {
                 debug!(%address, "connected");
                 let since = now();
@@ -218,36 +221,71 @@ async fn keep(
 }
 
 /// Connects and waits for the server's first words, so that a peer which accepts and says nothing is never ready.
-async fn connect(address: SocketAddr, config: &DialConfig) -> io::Result<(Sender, JoinHandle<()>)> {
+async fn connect(
+    address: SocketAddr,
+    host: &str,
+    config: &DialConfig,
+) -> io::Result<(Sender, JoinHandle<Option<hyper::Error>>)> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
-        let socket = Socket::new(stream, config.keepalive_every + config.keepalive_wait_max)?;
-        let heard = socket.heard();
-        let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .keep_alive_interval(config.keepalive_every)
-            .keep_alive_timeout(config.keepalive_wait_max)
-            .keep_alive_while_idle(true)
-            .max_header_list_size(config.header_bytes_max);
-        let (sender, connection) = http
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(io::Error::other)?;
-        let mut driver = AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%address, %error, "connection failed");
-            }
-        }));
-        tokio::select! {
-            () = heard.at_least(SERVER_HELLO_BYTES) => Ok((sender, driver.detach())),
-            _ = &mut driver => Err(io::Error::new(io::ErrorKind::ConnectionReset, "closed before the first frame")),
+        tune(&stream, config.keepalive_every + config.keepalive_wait_max)?;
+        match &config.tls {
+            None => converse(stream, address, config).await,
+            Some(tls) => converse(tls.connect(stream, host).await?, address, config).await,
         }
     };
-    match tokio::time::timeout(config.connect_max, attempt).await {
+    match tokio::time::timeout(config.connect_max, Box::pin(attempt)).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("no answer within {:?}", config.connect_max),
         )),
     }
+}
+
+/// HTTP/2 over whatever carries it.
+async fn converse<S>(
+    stream: S,
+    address: SocketAddr,
+    config: &DialConfig,
+) -> io::Result<(Sender, JoinHandle<Option<hyper::Error>>)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let socket = Socket::new(stream);
+    let heard = socket.heard();
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .keep_alive_interval(config.keepalive_every)
+        .keep_alive_timeout(config.keepalive_wait_max)
+        .keep_alive_while_idle(true)
+        .max_header_list_size(config.header_bytes_max);
+    let (sender, connection) = http
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(io::Error::other)?;
+    let mut driver = AbortOnDropHandle::new(tokio::spawn(async move {
+        let error = connection.await.err();
+        if let Some(error) = &error {
+            debug!(%address, %error, "connection failed");
+        }
+        error
+    }));
+    tokio::select! {
+        () = heard.at_least(SERVER_HELLO_BYTES) => Ok((sender, driver.detach())),
+        // A server that refuses our certificate says so only now.
+        ended = &mut driver => Err(match ended {
+            Ok(Some(error)) => io::Error::new(io::ErrorKind::ConnectionReset, innermost(&error)),
+            _ => io::Error::new(io::ErrorKind::ConnectionReset, "closed before the first frame"),
+        }),
+    }
+}
+
+/// The reason at the bottom of a chain of errors, which is the one that helps.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

@@ -15,6 +15,9 @@ pub enum Error {
     )]
     Target { text: String, reason: &'static str },
 
+    #[error("{file}: {reason}")]
+    Tls { file: String, reason: String },
+
     /// No endpoint can take the call now. The call was not sent.
     #[error("no connection to {target}: {cause}")]
     NotReady {
@@ -44,6 +47,13 @@ impl Error {
     /// Whether the call certainly never reached a server.
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::NotReady { .. })
+    }
+
+    pub(crate) fn tls(file: &std::path::Path, reason: impl std::fmt::Display) -> Self {
+        Self::Tls {
+            file: file.display().to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     pub(crate) fn not_ready(

@@ -19,6 +19,7 @@ mod error;
 mod resolve;
 mod serve;
 mod socket;
+mod tls;
 
 pub use body::Body;
 pub use config::{DialConfig, ListenConfig};
@@ -27,3 +28,4 @@ pub use endpoint::{EndpointState, EndpointStatus};
 pub use error::Error;
 pub use resolve::Target;
 pub use serve::{Listener, ServerStats, serve};
+pub use tls::{ClientTls, PeerNames, ServerTls};

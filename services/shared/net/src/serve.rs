@@ -1,7 +1,7 @@
 //! The server's side: an accept loop, and for each connection a life with an end.
 //!
 //! ```text
-//!  accepted ──preface──▶ serving ──age, or drain──▶ GOAWAY ──calls done, grace or budget over──▶ closed
+//!  accepted ──TLS, where configured──preface──▶ serving ──age, or drain──▶ GOAWAY ──calls done, grace or budget over──▶ closed
 //!     └── silent for preface_max: closed      └── peer lost (keepalive): closed
 //! ```
 
@@ -20,9 +20,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use refract_resilience::DrainSignal;
 use refract_resilience::deadline::now;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
@@ -30,7 +32,8 @@ use tracing::{debug, warn};
 use crate::body::Guarded;
 use crate::config::ListenConfig;
 use crate::error::Error;
-use crate::socket::{CLIENT_HELLO_BYTES, Socket};
+use crate::socket::{CLIENT_HELLO_BYTES, Socket, tune};
+use crate::tls::{Acceptor, PeerNames};
 
 /// A bound address, before anything is served on it.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
     config: ListenConfig,
+    tls: Option<Acceptor>,
     stats: ServerStats,
 }
 
@@ -50,6 +54,7 @@ struct Counts {
     connections: AtomicUsize,
     accepted: AtomicU64,
     silent: AtomicU64,
+    refused: AtomicU64,
     cut: AtomicU64,
     calls: AtomicUsize,
 }
@@ -75,12 +80,14 @@ impl Listener {
             address: config.address.clone(),
             source,
         };
+        let tls = config.tls.clone().map(Acceptor::new).transpose()?;
         let tcp = TcpListener::bind(&config.address).await.map_err(bind)?;
         let address = tcp.local_addr().map_err(bind)?;
         Ok(Self {
             tcp,
             address,
             config,
+            tls,
             stats: ServerStats::default(),
         })
     }
@@ -101,8 +108,15 @@ impl Listener {
         S::Future: Send,
     {
         let Self {
-            tcp, config, stats, ..
+            tcp,
+            address,
+            config,
+            tls,
+            stats,
         } = self;
+        let _renewal = tls
+            .clone()
+            .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_current(address))));
         let http = builder(&config);
         let config = Arc::new(config);
         let places = Arc::new(Semaphore::new(config.connections_max));
@@ -134,6 +148,7 @@ impl Listener {
             let open = Counted::new(stats.clone(), |counts| &counts.connections);
             let life = connection(
                 stream,
+                tls.clone(),
                 http.clone(),
                 service.clone(),
                 Arc::clone(&config),
@@ -176,6 +191,11 @@ impl ServerStats {
         self.0.silent.load(Ordering::Relaxed)
     }
 
+    /// Connections closed because the TLS handshake failed, or took too long.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
     /// Connections closed with calls in progress, when grace or budget was over.
     pub fn cut(&self) -> u64 {
         self.0.cut.load(Ordering::Relaxed)
@@ -213,6 +233,7 @@ async fn pause_after(error: &io::Error) {
 /// One connection, from its first byte to its end.
 async fn connection<S>(
     stream: TcpStream,
+    tls: Option<Acceptor>,
     http: http2::Builder<TokioExecutor>,
     service: S,
     config: Arc<ListenConfig>,
@@ -223,19 +244,55 @@ async fn connection<S>(
     S::Future: Send,
 {
     let silence_max = config.keepalive_every + config.keepalive_wait_max;
-    let socket = match Socket::new(stream, silence_max) {
-        Ok(socket) => socket,
-        Err(error) => {
-            debug!(%error, "connection lost before it was served");
-            return;
-        }
+    if let Err(error) = tune(&stream, silence_max) {
+        debug!(%error, "connection lost before it was served");
+        return;
+    }
+    let Some(tls) = tls else {
+        return Box::pin(converse(stream, None, http, service, config, stats, drain)).await;
     };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(tls.handshake_max(), tls.accept(stream)) => shaken,
+        _ = drain.closing() => return,
+    };
+    match shaken {
+        Ok(Ok((stream, names))) => {
+            Box::pin(converse(stream, names, http, service, config, stats, drain)).await;
+        }
+        failed => {
+            stats.0.refused.fetch_add(1, Ordering::Relaxed);
+            match failed {
+                Ok(Err(error)) => debug!(%error, "handshake refused"),
+                _ => debug!("handshake not finished in time"),
+            }
+        }
+    }
+}
+
+/// HTTP/2 over whatever carries it; `names` are what a caller with a certificate is called.
+async fn converse<I, S>(
+    stream: I,
+    names: Option<PeerNames>,
+    http: http2::Builder<TokioExecutor>,
+    service: S,
+    config: Arc<ListenConfig>,
+    stats: ServerStats,
+    drain: DrainSignal,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let socket = Socket::new(stream);
     let heard = socket.heard();
     let calls = Calls::new(stats.clone());
     let connection = http.serve_connection(TokioIo::new(socket), {
         let calls = calls.clone();
-        service_fn(move |request: Request<hyper::body::Incoming>| {
+        service_fn(move |mut request: Request<hyper::body::Incoming>| {
             let call = calls.begin();
+            if let Some(names) = &names {
+                request.extensions_mut().insert(names.clone());
+            }
             let answer = service.clone().oneshot(request.map(Body::new));
             async move {
                 let response = answer.await?;

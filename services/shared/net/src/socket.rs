@@ -16,9 +16,10 @@ pub(crate) const CLIENT_HELLO_BYTES: usize = 24 + SERVER_HELLO_BYTES;
 /// Bytes that a server sends before anything else: the header of its SETTINGS frame.
 pub(crate) const SERVER_HELLO_BYTES: usize = 9;
 
+/// Any stream of bytes, plain or secured.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    stream: TcpStream,
+pub(crate) struct Socket<S> {
+    stream: S,
     heard: Heard,
 }
 
@@ -32,18 +33,22 @@ struct Count {
     more: Notify,
 }
 
-impl Socket {
-    /// Small answers go out at once, and a peer that acknowledges nothing for `silence_max` is given up by the kernel.
-    pub(crate) fn new(stream: TcpStream, silence_max: Duration) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(silence_max))?;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = silence_max;
-        Ok(Self {
+/// Small answers go out at once, and a peer that acknowledges nothing for `silence_max` is given up by the kernel.
+pub(crate) fn tune(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(silence_max))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = silence_max;
+    Ok(())
+}
+
+impl<S> Socket<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
             stream,
             heard: Heard::default(),
-        })
+        }
     }
 
     pub(crate) fn heard(&self) -> Heard {
@@ -71,7 +76,7 @@ impl Heard {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -84,7 +89,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

@@ -3,15 +3,18 @@
 //! The ranker, the Oracle and the Prism start here, so that what every data port has (probes, reflection, strict HTTP/2
 //! conduct, drain) is the same for all and stands in one place. `wire` makes the service, `net` listens, `chassis` lives.
 
+pub mod callers;
 #[cfg(feature = "models")]
 pub mod models;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 
 use http::{Request, Response};
 use refract_chassis::{Health, Process, Running, process};
 use refract_net::ListenConfig;
+use refract_wire::callers::{Callers, CallersLayer};
 use refract_wire::conform::ConformLayer;
 use refract_wire::reflection;
 use tonic::body::Body;
@@ -24,6 +27,7 @@ use tower::{Layer as _, Service};
 pub struct Station {
     service: &'static str,
     listen: ListenConfig,
+    callers: callers::Config,
     process: Process,
 }
 
@@ -33,11 +37,13 @@ impl Station {
         name: &'static str,
         service: &'static str,
         listen: ListenConfig,
+        callers: callers::Config,
         process: process::Config,
     ) -> Self {
         Self {
             service,
             listen,
+            callers,
             process: Process::new(name, &[service], process),
         }
     }
@@ -64,7 +70,9 @@ impl Station {
             .add_service(self.process.health().service())
             .add_service(v1)
             .add_service(v1alpha);
-        let conduct = ConformLayer.layer(routes.prepare());
+        let known = callers::open(self.process.name(), &self.callers)?;
+        let known = known.map(|known| CallersLayer(known as Arc<dyn Callers>));
+        let conduct = ConformLayer.layer(tower::util::option_layer(known).layer(routes.prepare()));
         let (address, server) = refract_net::serve(self.listen, conduct, self.process.signal()).await?;
         self.process.start(address, server, warm_up).await
     }

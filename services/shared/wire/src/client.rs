@@ -1,10 +1,12 @@
 //! What every client does around a call: deadline, request id and trace out; errors and checked values in.
 
+use std::fmt;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _};
 use refract_domain::{Context, Error};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field, info_span};
 
@@ -22,7 +24,13 @@ pub struct Config {
     pub rules: Rules,
     /// Joins the peer's trace to ours.
     pub propagator: SharedPropagator,
+    /// Sent as `authorization: Bearer …`.
+    pub token: Option<Token>,
 }
+
+/// A caller's credential: sent, never shown.
+#[derive(Clone)]
+pub struct Token(MetadataValue<Ascii>);
 
 impl Default for Config {
     fn default() -> Self {
@@ -30,6 +38,7 @@ impl Default for Config {
             hop_margin: Duration::from_millis(5),
             rules: Rules::default(),
             propagator: SharedPropagator::default(),
+            token: None,
         }
     }
 }
@@ -39,6 +48,24 @@ impl Default for Config {
 pub(crate) struct Call {
     deadline: Instant,
     span: Span,
+}
+
+impl Token {
+    /// `None` for what cannot be a header: empty, or not visible ASCII.
+    pub fn new(token: &str) -> Option<Self> {
+        let sound = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+            .ok()
+            .filter(|_| sound)?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 impl Config {
@@ -60,6 +87,9 @@ impl Config {
         let mut request = Request::new(message);
         let trace = span.in_scope(|| self.propagator.0.current());
         metadata::outgoing(context, now(), self.hop_margin, &trace, request.metadata_mut())?;
+        if let Some(Token(token)) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
         Ok((
             Call {
                 deadline: context.deadline.instant(),

@@ -8,6 +8,7 @@
 //! `oracle`, `prism` and `ranker` hold a `Client` that implements a trait of `refract-domain` and a `Server` that wraps
 //! any implementation of it, so a caller cannot tell a neighbour in the process from one across the network.
 
+pub mod callers;
 pub mod client;
 pub mod conform;
 pub mod convert;

@@ -14,12 +14,17 @@ pub const TIMEOUT: &str = "grpc-timeout";
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Builds the context of a call from its metadata. `cap` is the longest deadline granted, and the deadline of a caller
-/// who names none. Until callers show credentials, everybody is the default tenant.
-pub fn context(metadata: &MetadataMap, now: Instant, cap: Duration) -> Result<Context, Error> {
+/// who names none. The tenant comes from the caller's credential ([`crate::callers`]), never from the metadata itself.
+pub fn context(
+    metadata: &MetadataMap,
+    tenant: TenantId,
+    now: Instant,
+    cap: Duration,
+) -> Result<Context, Error> {
     let request = request_id(metadata)?;
     let budget = timeout(metadata)?.map_or(cap, |asked| asked.min(cap));
     Ok(Context {
-        tenant: TenantId::default(),
+        tenant,
         request,
         deadline: Deadline::after(now, budget),
     })
@@ -204,8 +209,12 @@ mod tests {
     fn a_deadline_is_capped_and_the_cap_is_the_deadline_of_who_names_none() {
         let now = Instant::now();
         let cap = Duration::from_secs(2);
-        let remaining =
-            |metadata: &MetadataMap| context(metadata, now, cap).expect("fine").deadline.remaining(now);
+        let remaining = |metadata: &MetadataMap| {
+            context(metadata, TenantId::default(), now, cap)
+                .expect("fine")
+                .deadline
+                .remaining(now)
+        };
         assert_eq!(remaining(&MetadataMap::new()), cap);
         assert_eq!(remaining(&with(TIMEOUT, "100m")), Duration::from_millis(100));
         assert_eq!(remaining(&with(TIMEOUT, "99999999H")), cap);

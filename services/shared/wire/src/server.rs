@@ -63,10 +63,11 @@ impl Config {
         /// A stream without a deadline: longer than any process lives.
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-        let (metadata, _, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let now = now();
         // No time at all is refused before any work, since work that never waits would not notice.
-        let context = metadata::context(&metadata, now, cap.unwrap_or(YEAR))
+        let tenant = extensions.get::<TenantId>().cloned().unwrap_or_default();
+        let context = metadata::context(&metadata, tenant, now, cap.unwrap_or(YEAR))
             .and_then(|c| {
                 if c.deadline.has_passed(now) {
                     Err(Error::DeadlineExceeded)

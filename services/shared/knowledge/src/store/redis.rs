@@ -5,12 +5,13 @@
 //! `PING` are used, so that the access rules can be as narrow.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo};
+use redis::{Client, ClientTlsConfig, Cmd, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -95,25 +96,59 @@ fn client(config: &RedisConfig) -> Result<Client, Error> {
     let invalid = || {
         Error::config(
             "redis.url",
-            "is not of the form redis://[user:password@]host:port[/db]",
+            "is not of the form redis://[user:password@]host:port[/db], or rediss:// for TLS",
         )
     };
-    if url.expose().starts_with("rediss:") {
-        return Err(Error::config(
-            "redis.url",
-            "TLS (rediss://) is not built into this program",
-        ));
-    }
     let info = url.expose().into_connection_info().map_err(|_| invalid())?;
-    if !matches!(info.addr(), ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(..)) {
-        return Err(invalid());
+    let secured = match info.addr() {
+        ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(..) => false,
+        // `#insecure` would accept anybody's certificate.
+        ConnectionAddr::TcpTls { insecure: false, .. } => true,
+        _ => return Err(invalid()),
+    };
+    let files = [&config.ca_file, &config.cert_file, &config.key_file];
+    if !secured && files.iter().any(|file| file.is_some()) {
+        return Err(Error::config(
+            "redis.ca_file",
+            "certificates are for rediss://, and redis.url is not",
+        ));
     }
     // The library's introduction (CLIENT SETINFO) would need a right that a cache does not.
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     let tcp = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(UNACKNOWLEDGED_MAX);
-    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(|_| invalid())
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+    if !secured {
+        return Client::open(info).map_err(|_| invalid());
+    }
+    let client_tls = match (&config.cert_file, &config.key_file) {
+        (Some(cert), Some(key)) => Some(ClientTlsConfig {
+            client_cert: read("redis.cert_file", cert)?,
+            client_key: read("redis.key_file", key)?,
+        }),
+        _ => None,
+    };
+    let ca_file = config.ca_file.as_deref();
+    let root_cert = ca_file.map(|file| read("redis.ca_file", file)).transpose()?;
+    let certificates = TlsCertificates {
+        client_tls,
+        root_cert,
+    };
+    Client::build_with_tls(info, certificates).map_err(|_| {
+        Error::config(
+            "redis.ca_file",
+            "or redis.cert_file cannot be used: are they PEM?",
+        )
+    })
+}
+
+fn read(field: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File {
+        field,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -128,7 +163,7 @@ mod tests {
             "localhost",
             "http://:hush@h:1",
             "redis://:hush@h:port",
-            "rediss://:hush@h:1",
+            "rediss://:hush@h:1/#insecure",
         ] {
             let config = RedisConfig {
                 url: Some(Secret::new(url)),
