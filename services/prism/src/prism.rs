@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_stream::try_stream;
 use async_trait::async_trait;
@@ -70,6 +71,7 @@ impl Explainer for Prism {
                 let mut filler = prompt.filler();
                 let mut text = prism.worker.bundle().text_stream();
                 let mut streamed = 0;
+                let asked = Instant::now();
                 let finished = loop {
                     let deltas = match generation.next().await {
                         Some(Ok(Event::Tokens(ids))) => {
@@ -90,7 +92,11 @@ impl Explainer for Prism {
                     for delta in deltas { yield ExplanationEvent::Delta(delta) }
                     if filler.is_cut() { break None }
                 };
-                work.note(&prompt, finished.as_ref(), filler.refusals().len());
+                work.note(&prompt, filler.refusals().len());
+                match &finished {
+                    Some(finished) => work.note_finished(finished),
+                    None => work.note_cut(streamed, asked.elapsed()),
+                }
                 refusals::count(filler.refusals());
                 if !filler.text().is_empty() {
                     yield ExplanationEvent::Done(prism.written(&query, &prompt, &filler, finished.as_ref(), &work));
@@ -117,15 +123,22 @@ struct Work {
 }
 
 impl Work {
-    fn note(&mut self, prompt: &Prompt, finished: Option<&Finished>, refused: usize) {
+    fn note(&mut self, prompt: &Prompt, refused: usize) {
         self.tokens.prompt += u32::try_from(prompt.ids.len()).unwrap_or(u32::MAX);
         self.sentences_refused += u32::try_from(refused).unwrap_or(u32::MAX);
-        if let Some(finished) = finished {
-            self.tokens.generated += u32::try_from(finished.ids.len()).unwrap_or(u32::MAX);
-            self.timings.queue += finished.queue_time;
-            self.timings.encode += finished.encode_time;
-            self.timings.decode += finished.decode_time;
-        }
+    }
+
+    fn note_finished(&mut self, finished: &Finished) {
+        self.tokens.generated += u32::try_from(finished.ids.len()).unwrap_or(u32::MAX);
+        self.timings.queue += finished.queue_time;
+        self.timings.encode += finished.encode_time;
+        self.timings.decode += finished.decode_time;
+    }
+
+    /// A generation that was stopped never tells its stages apart: all of its time counts as decoding.
+    fn note_cut(&mut self, streamed: usize, elapsed: Duration) {
+        self.tokens.generated += u32::try_from(streamed).unwrap_or(u32::MAX);
+        self.timings.decode += elapsed;
     }
 }
 
@@ -174,7 +187,7 @@ impl Prism {
             finish: match finished.map(|f| f.finish) {
                 Some(Finish::Stop) => FinishReason::Stop,
                 Some(Finish::Length) => FinishReason::Length,
-                None => FinishReason::Rule,
+                None => FinishReason::Cut,
             },
             tokens: work.tokens,
             prism_revision: self.worker.bundle().revision(),
@@ -184,7 +197,7 @@ impl Prism {
         }
     }
 
-    /// The gate refused all that the model wrote: what the evidence itself says.
+    /// The gate refused all that the model wrote, or it wrote nothing: what the evidence itself says.
     fn by_rule(&self, query: &ExplainQuery, prompt: &Prompt, work: &Work) -> Explanation {
         let by_rule = refract_truth::template(&query.pair, &query.history, query.style);
         let mut explanation = by_rule.unwrap_or_else(|| Explanation {
@@ -203,10 +216,12 @@ impl Prism {
             history_truncated: 0,
             timings: StageTimings::default(),
         });
-        explanation
-            .grounding
-            .descents
-            .push("the truth gate refused the Prism's text".to_owned());
+        let why = if work.sentences_refused == 0 {
+            "the Prism wrote nothing"
+        } else {
+            "the truth gate refused the Prism's text"
+        };
+        explanation.grounding.descents.push(why.to_owned());
         explanation.grounding.sentences_refused = work.sentences_refused;
         explanation.tokens = work.tokens;
         explanation.timings = work.timings;

@@ -52,8 +52,10 @@ pub enum FinishReason {
     Stop,
     /// `max_new_tokens` was reached.
     Length,
-    /// No model was involved (template), or the text was cut at the last sentence that holds.
+    /// No model wrote this: the template did, by rule.
     Rule,
+    /// The truth gate refused the next sentence; the text ends before it and the generation was stopped.
+    Cut,
 }
 
 /// One statement in the text and what it rests on.

@@ -201,6 +201,7 @@ fn finish_to_proto(finish: FinishReason) -> proto::FinishReason {
         FinishReason::Stop => proto::FinishReason::Stop,
         FinishReason::Length => proto::FinishReason::Length,
         FinishReason::Rule => proto::FinishReason::Rule,
+        FinishReason::Cut => proto::FinishReason::Cut,
     }
 }
 
@@ -209,6 +210,7 @@ fn finish_from_proto(finish: i32, path: &Path<'_>) -> Result<FinishReason, Error
         Ok(proto::FinishReason::Stop) => Ok(FinishReason::Stop),
         Ok(proto::FinishReason::Length) => Ok(FinishReason::Length),
         Ok(proto::FinishReason::Rule) => Ok(FinishReason::Rule),
+        Ok(proto::FinishReason::Cut) => Ok(FinishReason::Cut),
         Ok(proto::FinishReason::Unspecified) => Err(path.invalid("is required")),
         Err(_) => Err(path.invalid("is not a known value")),
     }

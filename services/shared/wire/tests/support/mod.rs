@@ -177,7 +177,8 @@ pub fn explanation() -> impl Strategy<Value = Explanation> {
     let finish = prop_oneof![
         Just(FinishReason::Stop),
         Just(FinishReason::Length),
-        Just(FinishReason::Rule)
+        Just(FinishReason::Rule),
+        Just(FinishReason::Cut)
     ];
     let text = ("[A-Za-zé映 .]{0,40}[a-z]", vec(vec(evidence(3), 0..3), 0..3));
     let grounding = (rung, vec(word(), 0..3), option::of(duration()), any::<u32>());
