@@ -61,6 +61,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "refract-station",
         ],
     ),
+    (
+        "refract-client",
+        &["refract-domain", "refract-net", "refract-wire"],
+    ),
     ("refract-oracle", MODEL_SERVICE),
     ("refract-prism", MODEL_SERVICE),
 ];
@@ -152,6 +156,30 @@ fn crates_use_only_the_rooms_they_may_know() {
         }
     }
     assert_eq!(seen, rules.len(), "a crate of MAY_USE is gone");
+}
+
+#[test]
+fn the_top_level_holds_only_the_rooms_that_the_readme_names() {
+    let rooms = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "services",
+        "proto",
+        "k8s",
+        "helm",
+        "loadtest",
+        "tests",
+        "target",
+    ];
+    for entry in fs::read_dir(root()).expect("the root") {
+        let name = entry.expect("readable entry").file_name();
+        let name = name.to_string_lossy();
+        assert!(
+            name.starts_with('.') || rooms.contains(&&*name),
+            "{name} has no place at the top level"
+        );
+    }
 }
 
 #[test]
