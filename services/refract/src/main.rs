@@ -11,6 +11,7 @@ mod eval;
 mod generate;
 mod import;
 mod imports;
+mod plot;
 mod population;
 mod serve;
 mod show;

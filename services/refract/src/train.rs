@@ -2,7 +2,11 @@
 
 mod adamw;
 mod corpus;
+mod finetune;
+mod labels;
 mod seq2seq;
+mod student;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,11 +53,14 @@ pub(crate) fn oracle(args: &cli::TrainModel) -> Result<()> {
     train_slots(Role::Oracle, &data, args)
 }
 
-/// `refract train prism`.
-pub(crate) fn prism(args: &cli::TrainModel) -> Result<()> {
+/// `refract train prism`: on labels, or on a corpus of slots.
+pub(crate) fn prism(args: &cli::TrainPrism) -> Result<()> {
+    if !args.student.labels.is_empty() {
+        return student::run(args);
+    }
     threads(args.threads);
     let (data, _) = data_and_ranker(&args.data)?;
-    train_slots(Role::Prism, &data, args)
+    train_slots(Role::Prism, &data, &args.slots())
 }
 
 /// `refract train demo`: what is already there and whole is left alone with `--resume`.

@@ -98,16 +98,19 @@ impl<'a> Dealer<'a> {
     }
 
     pub(crate) fn batch_at(&mut self, step: usize) -> Vec<&'a Example> {
+        let examples = self.examples;
+        self.places_at(step).iter().map(|&i| &examples[i]).collect()
+    }
+
+    /// Which examples make up the batch of a step.
+    pub(crate) fn places_at(&mut self, step: usize) -> &[usize] {
         let per_epoch = self.examples.len().div_ceil(self.batch);
         let epoch = (step / per_epoch) as u64;
         if self.epoch != Some(epoch) {
             self.batches = self.deal(epoch);
             self.epoch = Some(epoch);
         }
-        self.batches[step % per_epoch]
-            .iter()
-            .map(|&i| &self.examples[i])
-            .collect()
+        &self.batches[step % per_epoch]
     }
 
     fn deal(&self, epoch: u64) -> Vec<Vec<usize>> {

@@ -1,8 +1,11 @@
 //! What a label file holds: lines that train a student by themselves, each saying how it came.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use refract_domain::{Interaction, Item, Signal};
+use refract_domain::{
+    Affinity, History, Interaction, Item, ItemId, Pair, Signal, TenantId, Timestamp, UserId,
+};
 use refract_measure::quality::Quality;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,9 @@ pub struct Label {
     pub item: LabelItem,
     /// Oldest first.
     pub history: Vec<LabelItem>,
+    /// Others' behaviour that the ranker knew of, as it is told to whoever explains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinities: Vec<LabelAffinity>,
     /// What the teacher stated as facts, where it does: knowledge for a student that reads it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<String>,
@@ -42,6 +48,14 @@ pub struct LabelItem {
     /// `liked`, `seen` or `disliked`, of an interaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelAffinity {
+    /// An item of the history.
+    pub item: String,
+    pub lift: f32,
+    pub support: u32,
 }
 
 /// What was found in the chosen text.
@@ -93,6 +107,15 @@ impl LabelItem {
         }
     }
 
+    fn item(&self) -> Item {
+        Item {
+            id: ItemId::new(self.id.as_str()),
+            title: self.title.clone(),
+            attributes: self.attributes.clone(),
+            description: self.description.clone(),
+        }
+    }
+
     /// Without the description: a student's prompt shows titles and attributes of a history.
     fn of_interaction(interaction: &Interaction) -> Self {
         let signal = match interaction.signal {
@@ -110,6 +133,36 @@ impl LabelItem {
 }
 
 impl Label {
+    /// The pair and the history as a station of the river would be asked about them.
+    pub fn question(&self) -> (Pair, History) {
+        let interaction = |item: &LabelItem| Interaction {
+            item: Arc::new(item.item()),
+            at: Timestamp(item.at.unwrap_or(0)),
+            signal: match item.signal.as_deref() {
+                Some("disliked") => Signal::Disliked,
+                Some("seen") => Signal::Seen,
+                _ => Signal::Liked,
+            },
+            rating: None,
+            text: None,
+        };
+        let pair = Pair {
+            tenant: TenantId::default(),
+            user: self.user.as_ref().map(UserId::new),
+            item: Arc::new(self.item.item()),
+            affinities: self
+                .affinities
+                .iter()
+                .map(|a| Affinity {
+                    item: ItemId::new(a.item.as_str()),
+                    lift: a.lift,
+                    support: a.support,
+                })
+                .collect(),
+        };
+        (pair, History::new(self.history.iter().map(interaction).collect()))
+    }
+
     pub(crate) fn new(
         ask: &Ask,
         id: String,
@@ -120,15 +173,25 @@ impl Label {
         history_items_max: usize,
     ) -> Self {
         let all = ask.history.interactions();
+        let kept = &all[all.len().saturating_sub(history_items_max)..];
+        let affinities = ask
+            .pair
+            .affinities
+            .iter()
+            .filter(|a| kept.iter().any(|i| i.item.id == a.item));
         Self {
             id,
             part: ask.part.clone(),
             user: ask.pair.user.as_ref().map(|user| user.expose().to_owned()),
             item: LabelItem::of(&ask.pair.item),
-            history: all[all.len().saturating_sub(history_items_max)..]
-                .iter()
-                .map(LabelItem::of_interaction)
+            affinities: affinities
+                .map(|a| LabelAffinity {
+                    item: a.item.as_str().to_owned(),
+                    lift: a.lift,
+                    support: a.support,
+                })
                 .collect(),
+            history: kept.iter().map(LabelItem::of_interaction).collect(),
             facts,
             text,
             quality,

@@ -43,7 +43,7 @@ pub struct Config {
     pub backoff: backoff::Config,
     /// History items that a text may draw on, the newest. Default 50.
     pub history_items_max: usize,
-    /// History items that a label keeps, the newest. Default 20: twice what a published student reads.
+    /// History items that a label keeps, the newest. Default 50: what a teacher may have drawn on.
     pub label_items_max: usize,
 }
 
@@ -67,7 +67,7 @@ impl Default for Config {
                 wait_max: Duration::from_secs(30),
             },
             history_items_max: 50,
-            label_items_max: 20,
+            label_items_max: 50,
         }
     }
 }

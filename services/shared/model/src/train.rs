@@ -1,6 +1,7 @@
 //! Training: the same modules over variables, a loss, seeded initial weights, and saving what Hugging Face can load.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::Vacant;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::bart::FINAL_LOGITS_BIAS;
 use crate::checkpoint;
-use crate::config::{Config, generation_json};
+use crate::config::{Config, PairSizes, generation_json};
 use crate::error::Error;
 use crate::kernels;
 use crate::layers::{Dropout, Memory, Mode, padded};
@@ -64,6 +65,46 @@ impl Trainable {
     pub fn load(dir: &Path, device: &Device) -> Result<Self, Error> {
         let loaded = checkpoint::read(dir, Config::read(dir)?, DType::F32, device)?;
         Self::new(loaded.description, loaded.tensors, loaded.final_logits_bias)
+    }
+
+    /// Gives a BART user and item tables where it has none. Rows and projection are drawn, and the gate begins nearly closed
+    /// (sigmoid of −5), so that training starts from the model as it was.
+    pub fn with_pair_tables(self, sizes: PairSizes, seed: u64) -> Result<Self, Error> {
+        let (Config::Bart(config), Model::Bart(bart)) = (&self.description.config, &self.plain) else {
+            return Err(Error::input("pair_tables", "only a BART has them"));
+        };
+        if config.pair_tables.is_some() {
+            return Err(Error::input("pair_tables", "the model has some already"));
+        }
+        let mut config = config.clone();
+        config.pair_tables = Some(sizes);
+        let config = Config::Bart(config);
+        config
+            .check()
+            .map_err(|(field, reason)| Error::input(field, reason))?;
+        let bias = bart.final_logits_bias().clone();
+        let old = self.description;
+        let description = Description::new(config, old.own_head, old.tokens, old.defaults);
+        let mut tensors: HashMap<String, Tensor> = HashMap::new();
+        {
+            let data = self
+                .vars
+                .data()
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (name, var) in data.iter() {
+                tensors.insert(name.clone(), var.as_detached_tensor());
+            }
+        }
+        let device = bias.device().clone();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for entry in description.manifest() {
+            if let Vacant(vacant) = tensors.entry(entry.name.clone()) {
+                let values = draw(&entry, &mut random);
+                vacant.insert(Tensor::from_vec(values, entry.shape, &device)?);
+            }
+        }
+        Self::new(description, tensors, Some(bias))
     }
 
     fn new(

@@ -198,6 +198,33 @@ fn the_serving_model_follows_the_variables() {
 }
 
 #[test]
+fn pair_tables_are_added_behind_a_gate_that_is_nearly_closed() {
+    let sizes = PairSizes {
+        users: 7,
+        items: 5,
+        user_width: 4,
+        item_width: 6,
+    };
+    let plain = Trainable::random(small_bart(false), 1, &Device::Cpu).unwrap();
+    let hidden = |trainable: &Trainable, pairs: Option<&[PairRows]>| {
+        trainable.model().encode(&[&[5, 6, 2]], pairs).unwrap().hidden
+    };
+    let before = hidden(&plain, None);
+    let gated = plain.with_pair_tables(sizes, 3).unwrap();
+    let rows = [PairRows { user: 1, item: 2 }];
+    let after = hidden(&gated, Some(&rows));
+    let far = distance(&before, &after);
+    assert!(far > 0.0 && far < 0.01, "{far}");
+    assert!(gated.with_pair_tables(sizes, 3).is_err());
+    assert!(
+        Trainable::random(small_t5(true), 1, &Device::Cpu)
+            .unwrap()
+            .with_pair_tables(sizes, 3)
+            .is_err()
+    );
+}
+
+#[test]
 fn what_is_saved_is_loaded_again_unchanged() {
     for name in FIXTURES {
         let dir = tempfile::tempdir().unwrap();
