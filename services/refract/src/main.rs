@@ -63,6 +63,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(Train::Demo(args)) => train::demo(&args),
         Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
         Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),
+        Command::Eval(Eval::Labels(args)) => quietly(eval::labels::run(&args)),
+        Command::Eval(Eval::Report(args)) => eval::page::run(&args),
         Command::Eval(Eval::Texts(args)) => eval::texts::run(&args, &mut std::io::stdout().lock()),
         Command::Population(args) => say(population::run(&args.data, args.seed)?),
     }

@@ -3,7 +3,7 @@
 mod adamw;
 mod corpus;
 mod finetune;
-mod labels;
+pub(crate) mod labels;
 mod seq2seq;
 mod student;
 mod vocabulary;

@@ -2,6 +2,8 @@
 
 mod ask;
 
+pub(super) use ask::filled;
+
 use std::io::IsTerminal;
 use std::sync::Arc;
 

@@ -21,16 +21,11 @@ pub(crate) fn draw(observed: &[Observed], n: usize, seed: u64) -> Vec<&Observed>
 }
 
 pub(crate) fn json(one: &Observed) -> serde_json::Value {
-    let faults: Vec<String> = one
-        .after
-        .verdict
-        .faults
-        .iter()
-        .map(|f| format!("{f:?}"))
-        .collect();
+    let faults =
+        |told: &Told| -> Vec<String> { told.verdict.faults.iter().map(|f| format!("{f:?}")).collect() };
     json!({"sample": {
         "liked": one.liked, "item": one.item.title, "rung": rung_name(one.rung), "text": one.after.text, "before": one.before.text,
-        "faults": faults,
+        "faults": faults(&one.after), "before_faults": faults(&one.before),
     }})
 }
 

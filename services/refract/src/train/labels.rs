@@ -136,7 +136,7 @@ pub(crate) fn examples(
 }
 
 /// The teacher's statements as knowledge, each with the evidence that the gate finds for it; one without is left out.
-fn knowledge(
+pub(crate) fn knowledge(
     label: &Label,
     vocabulary: &Vocabulary,
     pair: &Pair,

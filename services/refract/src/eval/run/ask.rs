@@ -281,7 +281,7 @@ fn context() -> Context {
 }
 
 /// A model's text with its slots filled and nothing refused; slots that the prompt does not define stay as they are.
-fn filled(prompt: &Prompt, text: &str) -> String {
+pub(in crate::eval) fn filled(prompt: &Prompt, text: &str) -> String {
     let Some(table) = prompt.slots() else {
         return tidy(text);
     };
