@@ -115,7 +115,7 @@ impl<S: KnowledgeSource> Teacher for Knowing<S> {
 fn told(knowledge: Knowledge) -> Answer {
     Answer {
         candidates: vec![Candidate {
-            facts: knowledge.facts.into_iter().map(|fact| fact.text).collect(),
+            facts: knowledge.facts,
             text: knowledge.text,
         }],
         ..Answer::default()

@@ -194,6 +194,9 @@ fn side(vocabulary: &Vocabulary, query: &ExplainQuery, text: &str) -> Side {
     }
 }
 
+/// Picks the teacher's side or the student's.
+type Of = fn(&Case) -> &Side;
+
 fn measure(cases: &[Case], resamples: usize, seed: u64) -> Vec<Row> {
     let mut users: Vec<(&str, Vec<&Case>)> = Vec::new();
     let mut sorted: Vec<&Case> = cases.iter().collect();
@@ -221,7 +224,7 @@ fn measure(cases: &[Case], resamples: usize, seed: u64) -> Vec<Row> {
         rows.push(row);
     };
     let is = |holds: bool| (f64::from(u8::from(holds)), 1.0);
-    let sides: [(&str, fn(&Case) -> &Side); 2] = [
+    let sides: [(&str, Of); 2] = [
         ("teacher", |case| &case.teacher),
         ("student", |case| &case.student),
     ];

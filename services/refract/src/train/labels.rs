@@ -7,9 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use refract_bundle::Bundle;
 use refract_distill::Label;
-use refract_domain::{
-    ExplainQuery, Fact, FactKind, Freshness, History, Knowledge, Pair, Revision, Timestamp,
-};
+use refract_domain::{ExplainQuery, Freshness, History, Knowledge, Pair, Revision, Timestamp};
 use refract_model::{PairRows, bucket};
 use refract_truth::{Gate, Vocabulary};
 
@@ -135,7 +133,7 @@ pub(crate) fn examples(
     set
 }
 
-/// The teacher's statements as knowledge, each with the evidence that the gate finds for it; one without is left out.
+/// The teacher's statements as knowledge; one that the label's own request does not support is left out, as it is when serving.
 pub(crate) fn knowledge(
     label: &Label,
     vocabulary: &Vocabulary,
@@ -143,26 +141,12 @@ pub(crate) fn knowledge(
     history: &History,
     passed: &mut Passed,
 ) -> Option<Knowledge> {
-    let mut gate = Gate::new(vocabulary, pair, history, None);
+    let gate = Gate::new(vocabulary, pair, history, None);
     let mut facts = Vec::new();
-    for text in &label.facts {
-        // A clause becomes a sentence, which is what the gate reads.
-        let sentence = format!("{}.", text.trim().trim_end_matches('.'));
-        match gate.check(&sentence, &[]) {
-            Ok(claims) => {
-                let mut evidence = Vec::new();
-                for found in claims.into_iter().flat_map(|claim| claim.evidence) {
-                    if !evidence.contains(&found) {
-                        evidence.push(found);
-                    }
-                }
-                facts.push(Fact {
-                    kind: FactKind::Statement,
-                    text: text.clone(),
-                    evidence,
-                });
-            }
-            Err(_) => passed.note("a fact of it has no evidence (the label is kept)", &label.id),
+    for told in &label.facts {
+        match told.fact().filter(|fact| gate.supports(fact)) {
+            Some(fact) => facts.push(fact),
+            None => passed.note("a fact of it has no evidence (the label is kept)", &label.id),
         }
     }
     (!facts.is_empty()).then(|| Knowledge {
@@ -195,8 +179,14 @@ pub(super) mod tests {
                 {"id": "cats", "title": "Cats", "attributes": {"genre": ["musical"]}, "at": 2, "signal": "disliked"},
                 {"id": "heat", "title": "Heat", "attributes": {"director": ["Michael Mann"]}, "at": 3, "signal": "liked"}],
             "affinities": [{"item": "heat", "lift": 3.5, "support": 12}],
-            "facts": ["Michael Mann directed Collateral, and Heat as well", "People who liked Heat often liked Collateral too",
-                      "Collateral stars Nobody At All"],
+            "facts": [
+                {"kind": "shared", "attribute": "director", "value": "Michael Mann", "text": "Michael Mann directed Collateral, and Heat as well",
+                 "evidence": [{"is": "history", "item": "heat"},
+                              {"is": "attribute", "item": "collateral", "name": "director", "value": "Michael Mann"},
+                              {"is": "attribute", "item": "heat", "name": "director", "value": "Michael Mann"}]},
+                {"kind": "co_liked", "lift": 3.5, "text": "People who liked Heat often liked Collateral too",
+                 "evidence": [{"is": "history", "item": "heat"}, {"is": "affinity", "item": "heat"}]},
+                {"kind": "statement", "text": "Collateral stars Nobody At All", "evidence": [{"is": "history", "item": "heat"}]}],
             "text": "Like Heat, Collateral is directed by Michael Mann.",
             "quality": {"score": 1.0, "words": 8, "overlap": 1.0, "repeat": 0.0, "sentences": 1, "sentences_unsupported": 0},
             "provenance": {"teacher": "t", "teacher_revision": "1", "prompt": "p", "settings": "", "manner": "sampled",

@@ -122,7 +122,7 @@ fn architecture(student: &Student, train: &[Label], working: &Path) -> Result<Ba
                 let mut texts: Vec<String> = items
                     .flat_map(|item| item.attributes.values().flatten().chain([&item.title]).cloned())
                     .collect();
-                texts.extend(label.facts.iter().cloned());
+                texts.extend(label.facts.iter().map(|fact| fact.text.clone()));
                 texts.push(label.text.clone());
                 texts
             })

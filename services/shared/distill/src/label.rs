@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use refract_domain::{
-    Affinity, History, Interaction, Item, ItemId, Pair, Signal, TenantId, Timestamp, UserId,
+    Affinity, Evidence, Fact, FactKind, History, Interaction, Item, ItemId, Pair, Signal, TenantId,
+    Timestamp, UserId,
 };
 use refract_measure::quality::Quality;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct Label {
     pub affinities: Vec<LabelAffinity>,
     /// What the teacher stated as facts, where it does: knowledge for a student that reads it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub facts: Vec<String>,
+    pub facts: Vec<LabelFact>,
     /// What the student is to write.
     pub text: String,
     pub quality: Told,
@@ -56,6 +57,117 @@ pub struct LabelAffinity {
     pub item: String,
     pub lift: f32,
     pub support: u32,
+}
+
+/// One statement of a teacher with its kind and evidence, so that any student can be told it as it will be when it serves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabelFact {
+    /// `shared`, `co_liked`, `premise`, `unrelated` or `statement`.
+    pub kind: String,
+    pub text: String,
+    /// Of a shared value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Of others' likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lift: Option<f32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<LabelEvidence>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum LabelEvidence {
+    History {
+        item: String,
+    },
+    Attribute {
+        item: String,
+        name: String,
+        value: String,
+    },
+    Description {
+        item: String,
+    },
+    Affinity {
+        item: String,
+    },
+}
+
+impl LabelFact {
+    pub(crate) fn of(fact: &Fact) -> Self {
+        let id = |item: &ItemId| item.as_str().to_owned();
+        let mut written = Self {
+            text: fact.text.clone(),
+            evidence: fact
+                .evidence
+                .iter()
+                .filter_map(|evidence| {
+                    Some(match evidence {
+                        Evidence::History { item } => LabelEvidence::History { item: id(item) },
+                        Evidence::Attribute { item, name, value } => LabelEvidence::Attribute {
+                            item: id(item),
+                            name: name.clone(),
+                            value: value.clone(),
+                        },
+                        Evidence::Description { item } => LabelEvidence::Description { item: id(item) },
+                        Evidence::Affinity { item } => LabelEvidence::Affinity { item: id(item) },
+                        Evidence::Fact { .. } => return None,
+                    })
+                })
+                .collect(),
+            ..Self::default()
+        };
+        written.kind = match &fact.kind {
+            FactKind::Shared { attribute, value } => {
+                written.attribute = Some(attribute.clone());
+                written.value = Some(value.clone());
+                "shared"
+            }
+            FactKind::CoLiked { lift } => {
+                written.lift = Some(*lift);
+                "co_liked"
+            }
+            FactKind::Premise => "premise",
+            FactKind::Unrelated => "unrelated",
+            FactKind::Statement => "statement",
+        }
+        .to_owned();
+        written
+    }
+
+    /// In the domain's words; `None` for a kind that is not known.
+    pub fn fact(&self) -> Option<Fact> {
+        let kind = match (self.kind.as_str(), &self.attribute, &self.value, self.lift) {
+            ("shared", Some(attribute), Some(value), _) => FactKind::Shared {
+                attribute: attribute.clone(),
+                value: value.clone(),
+            },
+            ("co_liked", _, _, Some(lift)) => FactKind::CoLiked { lift },
+            ("premise", ..) => FactKind::Premise,
+            ("unrelated", ..) => FactKind::Unrelated,
+            ("statement", ..) => FactKind::Statement,
+            _ => return None,
+        };
+        let id = |item: &String| ItemId::new(item.as_str());
+        let evidence = self.evidence.iter().map(|evidence| match evidence {
+            LabelEvidence::History { item } => Evidence::History { item: id(item) },
+            LabelEvidence::Attribute { item, name, value } => Evidence::Attribute {
+                item: id(item),
+                name: name.clone(),
+                value: value.clone(),
+            },
+            LabelEvidence::Description { item } => Evidence::Description { item: id(item) },
+            LabelEvidence::Affinity { item } => Evidence::Affinity { item: id(item) },
+        });
+        Some(Fact {
+            kind,
+            text: self.text.clone(),
+            evidence: evidence.collect(),
+        })
+    }
 }
 
 /// What was found in the chosen text.
@@ -166,7 +278,7 @@ impl Label {
     pub(crate) fn new(
         ask: &Ask,
         id: String,
-        facts: Vec<String>,
+        facts: &[Fact],
         text: String,
         quality: Told,
         provenance: Provenance,
@@ -192,7 +304,7 @@ impl Label {
                 })
                 .collect(),
             history: kept.iter().map(LabelItem::of_interaction).collect(),
-            facts,
+            facts: facts.iter().map(LabelFact::of).collect(),
             text,
             quality,
             provenance,

@@ -21,7 +21,7 @@ mod teacher;
 pub use ask::{Ask, Shard};
 pub use error::Error;
 pub use journal::{Header, Journal};
-pub use label::{Label, LabelAffinity, LabelItem, Provenance, Rejection, Told};
+pub use label::{Label, LabelAffinity, LabelEvidence, LabelFact, LabelItem, Provenance, Rejection, Told};
 pub use openai::OpenAi;
 pub use prompt::{PROMPT_REVISION, prompt, source};
 pub use run::{Config, Progress, Report, distill};

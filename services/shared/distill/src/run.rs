@@ -284,7 +284,7 @@ impl Work<'_> {
                 };
                 let Candidate { text, facts } = best.candidate;
                 let kept = self.config.label_items_max;
-                let label = Label::new(&ask, id, facts, text, told, provenance, kept);
+                let label = Label::new(&ask, id, &facts, text, told, provenance, kept);
                 outcome.end = End::Labelled(Box::new(label));
                 return outcome;
             }
@@ -338,7 +338,8 @@ impl Work<'_> {
 
     fn judge(&self, candidate: Candidate, ask: &Ask, source: &str) -> Judged {
         // What the teacher stated came from the same request, so its facts may be drawn on too.
-        let source = format!("{source}\n{}", candidate.facts.join(" "));
+        let facts: Vec<&str> = candidate.facts.iter().map(|fact| fact.text.as_str()).collect();
+        let source = format!("{source}\n{}", facts.join(" "));
         let quality = Quality::of(&candidate.text, &source);
         let query = ExplainQuery {
             pair: ask.pair.clone(),

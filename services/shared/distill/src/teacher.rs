@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use refract_domain::Fact;
 
 use crate::ask::Ask;
 
@@ -25,14 +26,14 @@ pub enum Manner {
     Careful,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Candidate {
     pub text: String,
     /// Statements, of a teacher that makes knowledge.
-    pub facts: Vec<String>,
+    pub facts: Vec<Fact>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     pub candidates: Vec<Candidate>,
     /// As the teacher counts them; 0 where it does not say.
