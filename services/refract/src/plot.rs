@@ -98,6 +98,58 @@ pub(crate) fn lines(title: &str, across: &str, series: &[Series]) -> String {
     svg
 }
 
+/// One value with its interval; shares, 0 to 1.
+#[derive(Clone, Debug)]
+pub(crate) struct Whisker {
+    pub(crate) name: String,
+    /// Which colour: values of one source have the same.
+    pub(crate) group: usize,
+    pub(crate) value: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+/// Shares with their intervals, one below the other, as an `<svg>` element.
+pub(crate) fn whiskers(title: &str, rows: &[Whisker]) -> String {
+    const ROW: f64 = 18.0;
+    const NAMES: f64 = 300.0;
+    let height = 40.0 + ROW * rows.len() as f64;
+    let place = |share: f64| NAMES + share.clamp(0.0, 1.0) * (WIDTH - NAMES - 20.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{0}\" \
+         font-family=\"sans-serif\" font-size=\"11\"><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+        escape(title)
+    );
+    let mut add = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("writing to a string");
+    for tick in 0..=TICKS {
+        let share = tick as f64 / TICKS as f64;
+        let x = place(share);
+        add(format_args!(
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"8\" y2=\"{:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>",
+            height - 24.0,
+            height - 8.0,
+            share * 100.0
+        ));
+    }
+    for (n, row) in rows.iter().filter(|row| row.value.is_finite()).enumerate() {
+        let (y, colour) = (20.0 + ROW * n as f64, COLOURS[row.group % COLOURS.len()]);
+        add(format_args!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+             <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>",
+            NAMES - 8.0,
+            y + 4.0,
+            escape(&row.name),
+            place(row.low),
+            place(row.high),
+            place(row.value)
+        ));
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => format!("{value:.0}"),
@@ -117,6 +169,20 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whiskers_stay_within_the_frame() {
+        let row = |value: f64| Whisker {
+            name: "a & b".to_owned(),
+            group: 9,
+            value,
+            low: value - 0.5,
+            high: value + 0.5,
+        };
+        let svg = whiskers("Shares", &[row(0.0), row(f64::NAN), row(1.0)]);
+        assert_eq!(svg.matches("<circle").count(), 2);
+        assert!(svg.contains("a &amp; b") && !svg.contains("NaN"));
+    }
 
     #[test]
     fn every_point_lies_within_the_frame_and_odd_values_do_no_harm() {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::EvalReport;
-use crate::plot::{Series, escape, lines};
+use crate::plot::{Series, Whisker, escape, lines, whiskers};
 
 #[derive(Clone, Debug, Deserialize)]
 struct Cell {
@@ -212,7 +212,37 @@ fn table(html: &mut String, group: &str, sources: &[Source]) {
         }
         let _ = writeln!(html, "<td class=\"n\">{}</td></tr>", escape(&goal));
     }
-    html.push_str("</table></section>\n");
+    html.push_str("</table>\n");
+    let rows: Vec<Whisker> = columns
+        .iter()
+        .enumerate()
+        .flat_map(|(place, source)| {
+            let shares = source
+                .cells
+                .iter()
+                .filter(in_group)
+                .filter(|cell| cell.unit == "share");
+            shares.filter_map(move |cell| {
+                let own = cell
+                    .name
+                    .strip_prefix(group)
+                    .unwrap_or(&cell.name)
+                    .trim_start_matches('/');
+                Some(Whisker {
+                    name: own.replace('_', " "),
+                    group: place,
+                    value: cell.value,
+                    low: cell.low?,
+                    high: cell.high?,
+                })
+            })
+        })
+        .collect();
+    if !rows.is_empty() {
+        let _ = writeln!(html, "<p>Shares with their 95 % intervals:</p>");
+        html.push_str(&whiskers(group, &rows));
+    }
+    html.push_str("</section>\n");
 }
 
 fn shown(cell: &Cell) -> String {
@@ -382,6 +412,7 @@ mod tests {
             "class=\"n bad\"",
             "50.00 %",
             "<polyline",
+            "<circle",
             "&lt;b&gt;Thief&lt;/b&gt;",
             "one run: the worst, 1 of 2",
             "one run: good ones, 1 of 2",
