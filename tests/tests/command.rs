@@ -1,5 +1,7 @@
 //! The command as people and programs use it.
 
+use std::path::Path;
+
 use refract_tests::{json_lines, root, run};
 
 #[test]
@@ -154,6 +156,37 @@ fn a_bundle_with_one_changed_byte_is_refused_by_name() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(error.contains("model.safetensors"), "{error}");
+}
+
+#[test]
+fn a_quantised_bundle_loads_without_the_original_and_is_as_strict() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = root().join("services/refract/demo/prism");
+    let (shipped, out) = (shipped.to_string_lossy().into_owned(), folder.path().join("int8"));
+    let prompts = folder.path().join("prompts.jsonl");
+    std::fs::write(&prompts, "{\"ids\": [0, 20, 30, 40, 2]}\n").expect("written");
+    let (out, prompts) = (
+        out.to_string_lossy().into_owned(),
+        prompts.to_string_lossy().into_owned(),
+    );
+    let quantise = ["quantize", &shipped, "--out", &out, "--check", &prompts, "--json"];
+    let found = json_lines(&run(&quantise));
+    assert_eq!(found[1]["name"], "fidelity");
+    assert!(found[0]["value"].as_f64().expect("a ratio") > 2.0);
+    let again = run(&quantise);
+    assert!(!again.status.success(), "a bundle is never overwritten");
+
+    let generate = ["generate", "--json", "--bundle", &out, "--input", &prompts];
+    assert_eq!(json_lines(&run(&generate)).len(), 1);
+    let weights = Path::new(&out).join("model.safetensors");
+    let bytes = std::fs::read(&weights).expect("weights");
+    std::fs::write(&weights, &bytes[..bytes.len() - 1]).expect("written");
+    let refused = run(&generate);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && error.contains("model.safetensors"),
+        "{error}"
+    );
 }
 
 #[test]

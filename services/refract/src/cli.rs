@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Generate text with any Hugging Face T5 or BART directory: lines of JSON in, lines of JSON out.
     Generate(Generate),
+    /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.
+    Quantize(Quantize),
     /// Draw the demo's synthetic population again from its taste model (seeded: the same bytes every time).
     Population(Population),
 }
@@ -679,6 +681,9 @@ pub(crate) struct EvalExplanations {
     pub(crate) show: usize,
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
+    /// Also write the Prism's prompts to this file, as lines `{"ids": […]}`.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
@@ -794,8 +799,11 @@ pub(crate) struct Generate {
     #[arg(long)]
     pub(crate) no_repeat_ngram_size: Option<usize>,
     /// Number format of the weights.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
     pub(crate) dtype: Precision,
+    /// Threads; 0 means as many as there are. The text does not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
     /// Lines of JSON `{"ids", "text", "finish_reason", "score"}` (otherwise the text alone).
     #[arg(long)]
     pub(crate) json: bool,
@@ -803,8 +811,38 @@ pub(crate) struct Generate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
+    /// int8 where the directory was quantised, else f32.
+    Auto,
+    /// Exactly what `transformers` writes in f32.
     F32,
+    /// A byte a weight, quantised at load: two to three times as fast.
+    Int8,
     Bf16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// A bundle, or a plain Hugging Face T5 or BART directory.
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// Format of the weights.
+    #[arg(long, value_enum, default_value_t = QuantizeTo::Int8)]
+    pub(crate) to: QuantizeTo,
+    /// The new bundle; must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Compare with the exact weights on these prompts, lines `{"text": …}` or `{"ids": […]}`.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) check: Option<PathBuf>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizeTo {
+    /// Symmetric, one scale a row; T5's `wo`, norms, biases and positions stay as they are.
+    Int8,
 }
 
 #[derive(Debug, Args)]

@@ -5,8 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
 use refract_bundle::Tokenizer;
-use refract_engine::{Engine, Finish, GenerationParams, Request};
-use refract_model::{Dtype, LoadOptions, Model, PairRows};
+use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Request, Weights};
 use serde::Deserialize;
 
 use crate::cli::{Generate, Precision};
@@ -14,7 +13,7 @@ use crate::cli::{Generate, Precision};
 /// One line of input.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub(crate) struct Line {
     text: Option<String>,
     ids: Option<Vec<u32>>,
     /// For models with user and item tables: hashed to rows by the published rule.
@@ -24,33 +23,46 @@ struct Line {
     item: String,
 }
 
+impl Line {
+    /// The prompt's ids; `tokenizer` is the bundle's, where it has one.
+    pub(crate) fn ids(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
+        match (&self.ids, &self.text) {
+            (Some(ids), None) => Ok(ids.clone()),
+            (None, Some(text)) => Ok(tokenizer
+                .context("the bundle has no tokenizer.json: give ids")?
+                .encode(text)),
+            _ => bail!("give either \"text\" or \"ids\""),
+        }
+    }
+}
+
 /// Lines in flight at once: enough to fill batches, few enough to stream.
 const IN_FLIGHT_MAX: usize = 64;
 
 pub(crate) async fn run(args: &Generate) -> Result<()> {
     let dir = &args.bundle;
-    let dtype = match args.dtype {
-        Precision::F32 => Dtype::F32,
-        Precision::Bf16 => Dtype::Bf16,
+    let weights = match args.dtype {
+        Precision::Auto => Weights::Auto,
+        Precision::F32 => Weights::F32,
+        Precision::Int8 => Weights::Int8,
+        Precision::Bf16 => Weights::Bf16,
     };
-    let model = Model::load(
+    let opened = refract_engine::open(
         dir,
-        &LoadOptions {
-            dtype,
-            device: candle_core::Device::Cpu,
+        &OpenOptions {
+            weights,
+            threads: args.threads,
+            isa: None,
         },
     )?;
-    let spec = model.spec().clone();
+    let spec = opened.spec;
     let file = dir.join("tokenizer.json");
     let tokenizer = if file.is_file() {
         Some(Tokenizer::read(&file)?)
     } else {
         None
     };
-    let params = params(
-        args,
-        GenerationParams::for_model(&spec, model.generation_defaults()),
-    );
+    let params = params(args, GenerationParams::for_model(&spec, &opened.defaults));
 
     let positions = spec.positions_max.unwrap_or(4096);
     let config = refract_engine::Config {
@@ -64,7 +76,7 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         step_decode_tokens_max: params.rows().max(1) * 32,
         ..refract_engine::Config::default()
     };
-    let engine = Engine::for_model(model, config)?;
+    let engine = Engine::start(opened.runner, config)?;
     let handle = engine.handle();
 
     let input: Box<dyn BufRead> = match &args.input {
@@ -85,20 +97,9 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         }
         let line: Line =
             serde_json::from_str(&line).with_context(|| format!("{name}:{}: not a line of input", at + 1))?;
-        let ids = match (line.ids, line.text) {
-            (Some(ids), None) => ids,
-            (None, Some(text)) => tokenizer
-                .as_ref()
-                .with_context(|| {
-                    format!(
-                        "{name}:{}: {} has no tokenizer.json: give ids",
-                        at + 1,
-                        dir.display()
-                    )
-                })?
-                .encode(&text),
-            _ => bail!("{name}:{}: give either \"text\" or \"ids\"", at + 1),
-        };
+        let ids = line
+            .ids(tokenizer.as_ref())
+            .with_context(|| format!("{name}:{}", at + 1))?;
         let pairs = spec.pair_tables.map(|tables| PairRows {
             user: row(&line.user, tables.users),
             item: row(&line.item, tables.items),

@@ -1,4 +1,4 @@
-//! The one command: demo, serve, recommend, explain, generate, train, eval.
+//! The one command: demo, serve, recommend, explain, generate, quantize, train, eval.
 
 mod ask;
 mod assets;
@@ -13,6 +13,7 @@ mod import;
 mod imports;
 mod plot;
 mod population;
+mod quantize;
 mod serve;
 mod show;
 mod train;
@@ -50,6 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Recommend(args) => quietly(ask::recommend(&args)),
         Command::Explain(args) => quietly(ask::explain(&args)),
         Command::Generate(args) => quietly(generate::run(&args)),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Users(args) => users::run(&args),
         Command::Import(Import::Films(args)) => say(import::run(&args.from, &args.out, args.bad_rows_max)?),
         Command::Import(Import::Movielens(args)) => say(imports::movielens(&args)?),

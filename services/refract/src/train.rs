@@ -306,6 +306,7 @@ fn bundle(
         role,
         mode: Mode::Conditioned,
         revision: String::new(),
+        precision: None,
         template: Template::slots(&format!("slots-{name}")),
         slots: Some(SlotLimits::default()),
         decode: Decode::greedy(ANSWER_TOKENS_MAX),

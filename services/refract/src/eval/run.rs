@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use refract_bundle::Role;
-use refract_domain::{Candidates, History, ItemId, Knowledge, Pair, Rung, UserId};
+use refract_domain::{Candidates, ExplainQuery, History, ItemId, Knowledge, Pair, Rung, UserId};
 use refract_oracle::Oracle;
 use refract_prism::Prism;
 use refract_ranker::dataset::LoadOptions;
@@ -126,6 +126,9 @@ impl Bench {
             })
         });
         let mut answered: Vec<Vec<Answered>> = asked.buffered(USERS_IN_FLIGHT_MAX).try_collect().await?;
+        if let Some(file) = &args.prompts {
+            self.write_prompts(file, &answered)?;
+        }
         bar.set_message("foreign knowledge");
         let given: Vec<Option<(ItemId, Knowledge)>> = answered
             .iter()
@@ -153,6 +156,22 @@ impl Bench {
             }
         }
         Ok(answered.into_iter().flatten().map(|a| a.observed).collect())
+    }
+
+    /// What the Prism was asked, as lines that `refract generate` and `refract quantize --check` read.
+    fn write_prompts(&self, file: &std::path::Path, answered: &[Vec<Answered>]) -> Result<()> {
+        let mut lines = String::new();
+        for answered in answered.iter().flatten() {
+            let query = ExplainQuery {
+                pair: answered.pair.clone(),
+                history: answered.history.clone(),
+                knowledge: answered.knowledge.clone(),
+                style: answered.style,
+            };
+            let ids = self.prism_worker.bundle().prompt_prism(&query)?.ids;
+            lines += &format!("{}\n", serde_json::json!({ "ids": ids }));
+        }
+        std::fs::write(file, lines).with_context(|| format!("writing {}", file.display()))
     }
 
     /// Users with a history, drawn by the seed.

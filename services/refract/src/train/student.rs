@@ -177,6 +177,7 @@ fn manifest(args: &TrainPrism, config: &BartConfig, teachers: &str) -> Manifest 
             StudentMode::Conditioned => Mode::Conditioned,
         },
         revision: String::new(),
+        precision: None,
         template,
         slots: None,
         decode: Decode {

@@ -18,5 +18,5 @@ pub use bundle::{Bundle, FACTS_MAX, Parsed, Prompt};
 pub use error::Error;
 pub use facts::point_of;
 pub use fill::{Filler, SENTENCES_MAX};
-pub use manifest::{Decode, Manifest, Mode, Role, TemplateKind};
+pub use manifest::{Decode, MANIFEST_FILE, Manifest, Mode, Precision, Role, TemplateKind};
 pub use tokenizer::{TOKENIZER_FILE, TextStream, Tokenizer, write_slot_tokenizer};

@@ -4,6 +4,7 @@
 //! name = "demo-prism"
 //! role = "prism"                 # or "oracle"
 //! mode = "conditioned"           # or "alone": whether knowledge is in the prompt
+//! precision = "int8"             # or "f32"; may be left out: how the weights are meant to run
 //!
 //! [template]
 //! name = "slot-prism"
@@ -68,6 +69,15 @@ pub enum Mode {
     Conditioned,
     /// Instruction, history and item, as published.
     Alone,
+}
+
+/// How weights are meant to run where a service's configuration does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    F32,
+    /// Somebody has checked that the text is as good.
+    Int8,
 }
 
 /// How prompts are written and answers are read.
@@ -249,6 +259,9 @@ pub struct Manifest {
     /// and checked when a bundle is opened.
     #[serde(default)]
     pub revision: String,
+    /// Absent: as the weights are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     #[serde(default)]
     pub template: Template,
     /// Present exactly when the template's kind is `slots`.
@@ -277,6 +290,7 @@ impl Manifest {
             role,
             mode: Mode::Conditioned,
             revision: String::new(),
+            precision: None,
             template,
             slots: Some(SlotLimits::default()),
             decode: Decode::greedy(64),
@@ -485,6 +499,7 @@ impl Manifest {
             role,
             mode,
             revision: sampled_revision(dir)?,
+            precision: None,
             template,
             slots: None,
             decode,

@@ -29,6 +29,12 @@ pub struct Config {
     pub step_encode_tokens_max: usize,
     /// Tokens decoded in one step, over all rows. At least `running_rows_max`; what is above it is room for drafts.
     pub step_decode_tokens_max: usize,
+    /// Tokens guessed ahead for a greedy sequence and verified in one step: the text is the same, in fewer steps. 0 is off.
+    /// Ignored where the runner's numbers would depend on it.
+    pub draft_tokens_max: usize,
+    /// Tokens of one step up to which guesses are added: beyond it a step is busy enough, and guesses would cost more than
+    /// they save.
+    pub step_draft_tokens_max: usize,
     /// Padding tolerated in one encoder batch, in percent of its real tokens; prompts further apart in length are
     /// encoded apart. Ignored by a runner that packs.
     pub encode_padding_percent_max: usize,
@@ -48,6 +54,8 @@ impl Default for Config {
             sequence_rows_max: 16,
             step_encode_tokens_max: 4096,
             step_decode_tokens_max: 160,
+            draft_tokens_max: 8,
+            step_draft_tokens_max: 32,
             encode_padding_percent_max: 25,
         }
     }

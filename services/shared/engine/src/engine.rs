@@ -50,8 +50,12 @@ pub struct Stats {
     pub kv_bytes: usize,
     /// Decode steps since the start.
     pub steps: u64,
-    /// Rows decoded since the start, summed over steps: what the device has produced, beams that lost included.
+    /// Rows decoded since the start, summed over steps, and tokens guessed right: what the device has produced, beams that
+    /// lost included.
     pub decoded_tokens: u64,
+    /// Tokens guessed ahead since the start, and how many of them were right: so many steps were saved.
+    pub drafted_tokens: u64,
+    pub drafted_right: u64,
     /// Prompt tokens encoded since the start.
     pub prompt_tokens: u64,
     pub finished: u64,

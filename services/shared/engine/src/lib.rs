@@ -14,6 +14,7 @@
 
 pub mod beam;
 pub mod config;
+mod draft;
 pub mod engine;
 pub mod error;
 pub mod generation;
@@ -22,8 +23,10 @@ mod inbox;
 pub mod kv;
 mod logits;
 pub mod metrics;
+pub mod open;
 pub mod params;
 mod phases;
+mod quantise;
 pub mod runner;
 pub mod sampler;
 pub mod scheduler;
@@ -34,6 +37,8 @@ pub use engine::{Engine, Health, Stats};
 pub use error::Error;
 pub use generation::{Event, Finish, Finished, Generation, Hypothesis};
 pub use handle::{Handle, Request};
+pub use open::{Choice, OpenOptions, Opened, Weights, open};
 pub use params::GenerationParams;
+pub use quantise::{Fidelity, fidelity, quantise};
 pub use refract_model::{EarlyStopping, PairRows};
 pub use runner::{ModelRunner, Runner};

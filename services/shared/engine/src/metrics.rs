@@ -14,6 +14,8 @@ const KV_BYTES: &str = "refract_engine_kv_bytes";
 const STEPS: &str = "refract_engine_steps_total";
 const PROMPT_TOKENS: &str = "refract_engine_prompt_tokens_total";
 const NEW_TOKENS: &str = "refract_engine_new_tokens_total";
+const DRAFTED: &str = "refract_engine_drafted_tokens_total";
+const DRAFTED_RIGHT: &str = "refract_engine_drafted_tokens_right_total";
 const GENERATIONS: &str = "refract_engine_generations_total";
 const REFUSED: &str = "refract_engine_refused_total";
 const FAULTS: &str = "refract_engine_model_faults_total";
@@ -38,6 +40,8 @@ pub fn describe() {
     describe_counter!(STEPS, "decode steps");
     describe_counter!(PROMPT_TOKENS, "prompt tokens encoded, without padding");
     describe_counter!(NEW_TOKENS, "rows decoded, summed over steps");
+    describe_counter!(DRAFTED, "tokens guessed ahead");
+    describe_counter!(DRAFTED_RIGHT, "tokens guessed ahead and right: steps saved");
     describe_counter!(
         GENERATIONS,
         "ended generations by outcome: stop, length, cancelled, or the error"
@@ -71,6 +75,8 @@ pub(crate) struct Meters {
     pub(crate) steps: Counter,
     pub(crate) prompt_tokens: Counter,
     pub(crate) new_tokens: Counter,
+    pub(crate) drafted: Counter,
+    pub(crate) drafted_right: Counter,
     pub(crate) faults: Counter,
     pub(crate) queue_seconds: Histogram,
     pub(crate) encode_seconds: Histogram,
@@ -93,6 +99,8 @@ impl Meters {
             steps: counter!(STEPS, "engine" => e()),
             prompt_tokens: counter!(PROMPT_TOKENS, "engine" => e()),
             new_tokens: counter!(NEW_TOKENS, "engine" => e()),
+            drafted: counter!(DRAFTED, "engine" => e()),
+            drafted_right: counter!(DRAFTED_RIGHT, "engine" => e()),
             faults: counter!(FAULTS, "engine" => e()),
             queue_seconds: histogram!(QUEUE_SECONDS, "engine" => e()),
             encode_seconds: histogram!(ENCODE_SECONDS, "engine" => e()),

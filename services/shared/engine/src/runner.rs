@@ -42,6 +42,9 @@ pub struct Shape {
     /// Where set, every request must name its pair's rows, within these.
     pub pair_tables: Option<PairTables>,
     pub encode_cost: EncodeCost,
+    /// Whether a row that brings several new ids gets bit for bit the logits of one id at a time: only then may the engine
+    /// guess ahead.
+    pub exact_drafts: bool,
 }
 
 /// One prompt to encode.
@@ -119,6 +122,42 @@ impl fmt::Display for RunnerError {
 }
 
 impl std::error::Error for RunnerError {}
+
+impl From<refract_model::Error> for RunnerError {
+    fn from(error: refract_model::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl Runner for Box<dyn Runner> {
+    fn shape(&self) -> Shape {
+        (**self).shape()
+    }
+
+    fn encode(&mut self, jobs: &[EncodeJob<'_>]) -> Result<(), RunnerError> {
+        (**self).encode(jobs)
+    }
+
+    fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
+        (**self).decode(rows, logits)
+    }
+
+    fn reorder(&mut self, moves: &[RowMove]) {
+        (**self).reorder(moves);
+    }
+
+    fn release_rows(&mut self, rows: &[RowSlot]) {
+        (**self).release_rows(rows);
+    }
+
+    fn release_cross(&mut self, cross: CrossSlot) {
+        (**self).release_cross(cross);
+    }
+
+    fn bytes(&self) -> usize {
+        (**self).bytes()
+    }
+}
 
 /// Owns a model and its memory on a device. Called from one thread.
 ///

@@ -6,6 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use refract_model::PairRows;
 
 use crate::beam::BeamSearch;
+use crate::config::Config;
+use crate::draft::{Book, Pace};
 use crate::error::Error;
 use crate::generation::{Finish, Hypothesis};
 use crate::kv::{RowMove, RowSlot};
@@ -34,6 +36,8 @@ pub struct Step {
     pub done: Vec<RowSlot>,
     /// Tokens to stream.
     pub produced: Vec<u32>,
+    /// How many of them were guessed.
+    pub guessed: usize,
     /// The results, once the sequence has ended: at least one.
     pub end: Option<Vec<Hypothesis>>,
 }
@@ -59,8 +63,11 @@ enum Search {
 /// Greedy decoding has one; sampling one a sample.
 #[derive(Clone, Debug)]
 struct Line {
-    /// The decoder start id first.
+    /// The decoder start id first; guesses last.
     ids: Vec<u32>,
+    /// How many of `ids` are guesses.
+    drafted: usize,
+    pace: Pace,
     row: RowSlot,
     rng: ChaCha8Rng,
     finish: Option<Finish>,
@@ -95,6 +102,8 @@ impl Sequence {
         } else {
             let line = |(sample, row): (usize, &RowSlot)| Line {
                 ids: vec![self.decoder_start],
+                drafted: 0,
+                pace: Pace::default(),
                 row: *row,
                 rng: randomness(self.seed, sample),
                 finish: None,
@@ -103,25 +112,51 @@ impl Sequence {
         };
     }
 
-    /// Rows to decode, with all decoder ids of each; empty unless decoding.
+    /// Appends guesses to a greedy line, at most `most`; returns how many. The next [`Self::advance`] judges them.
+    pub(crate) fn draft(&mut self, book: &Book, config: &Config, most: usize) -> usize {
+        let Search::Lines(lines) = &mut self.search else {
+            return 0;
+        };
+        let [line] = lines.as_mut_slice() else { return 0 };
+        if self.params.do_sample || line.finish.is_some() || line.drafted > 0 {
+            return 0;
+        }
+        // A step says one token more than was guessed.
+        let left = (self.params.max_new_tokens + 1).saturating_sub(line.ids.len() + 1);
+        let most = line.pace.length(config).min(most).min(left);
+        line.drafted = book.guess(&self.prompt, &mut line.ids, most);
+        line.drafted
+    }
+
+    /// Teaches the book what the last step said.
+    pub(crate) fn teach(&self, book: &mut Book, said: usize) {
+        if let Search::Lines(lines) = &self.search
+            && let [line] = lines.as_slice()
+        {
+            book.learn(&line.ids, line.ids.len().saturating_sub(said));
+        }
+    }
+
+    /// Rows to decode, with all decoder ids of each and how many of them are guesses; empty unless decoding.
     ///
     /// Samples are one row until they have drawn their first token: what precedes it is the same for all.
-    pub fn rows(&self) -> impl Iterator<Item = (RowSlot, &[u32])> {
+    pub fn rows(&self) -> impl Iterator<Item = (RowSlot, &[u32], usize)> {
         let (lines, beams): (&[Line], _) = match &self.search {
             Search::Waiting => (&[], &[] as &[_]),
-            Search::Lines(lines) if lines[0].ids.len() == 1 => (&lines[..1], &[] as &[_]),
+            Search::Lines(lines) if lines[0].ids.len() - lines[0].drafted == 1 => (&lines[..1], &[] as &[_]),
             Search::Lines(lines) => (lines, &[] as &[_]),
             Search::Beams(search) => (&[], search.beams()),
         };
         let lines = lines
             .iter()
             .filter(|l| l.finish.is_none())
-            .map(|l| (l.row, l.ids.as_slice()));
-        lines.chain(beams.iter().map(|b| (b.row, b.ids.as_slice())))
+            .map(|l| (l.row, l.ids.as_slice(), l.drafted));
+        lines.chain(beams.iter().map(|b| (b.row, b.ids.as_slice(), 0)))
     }
 
-    /// Takes the logits of [`Self::rows`], `[rows, vocab]`, and moves on by one token. Needs nothing but its own lines,
-    /// so sequences can be advanced in parallel.
+    /// Takes the logits of [`Self::rows`], `[lines, vocab]`: a line for each row, and one more for each guess. Moves on by
+    /// one token, or by as many more as were guessed right. Needs nothing but its own lines, so sequences can be advanced in
+    /// parallel.
     pub fn advance(
         &mut self,
         logits: &mut [f32],
@@ -131,9 +166,57 @@ impl Sequence {
         match &mut self.search {
             Search::Waiting => Ok(Step::default()),
             Search::Beams(search) => search.advance(&self.params, logits, vocab, scratch),
+            Search::Lines(lines) if lines.len() == 1 && !self.params.do_sample => {
+                advance_greedily(&mut lines[0], &self.params, logits, vocab, scratch)
+            }
             Search::Lines(lines) => advance_lines(lines, &self.params, logits, vocab, scratch),
         }
     }
+}
+
+/// One token a line of logits, for as long as the guesses were right.
+fn advance_greedily(
+    line: &mut Line,
+    params: &GenerationParams,
+    logits: &mut [f32],
+    vocab: usize,
+    scratch: &mut Scratch,
+) -> Result<Step, Error> {
+    let mut step = Step::default();
+    let drafted = std::mem::take(&mut line.drafted);
+    let drafts = line.ids.split_off(line.ids.len() - drafted);
+    for (at, scores) in logits.chunks_exact_mut(vocab).enumerate() {
+        if max_if_sound(scores).is_none() {
+            return Err(Error::fault("the logits are not finite"));
+        }
+        apply_rules(params, &line.ids, scores, scratch);
+        let Some(token) = choose_greedily(scores) else {
+            return Err(Error::Overconstrained {
+                position: line.ids.len() - 1,
+            });
+        };
+        line.ids.push(token);
+        step.produced.push(token);
+        if is_stopped(params, &line.ids) {
+            line.finish = Some(Finish::Stop);
+        } else if line.ids.len() > params.max_new_tokens {
+            line.finish = Some(Finish::Length);
+        }
+        if line.finish.is_some() || drafts.get(at) != Some(&token) {
+            break;
+        }
+    }
+    step.guessed = step.produced.len().saturating_sub(1);
+    line.pace.learn(drafted, step.guessed);
+    if let Some(finish) = line.finish {
+        step.done.push(line.row);
+        step.end = Some(vec![Hypothesis {
+            ids: line.ids[1..].to_vec(),
+            finish,
+            score: None,
+        }]);
+    }
+    Ok(step)
 }
 
 fn advance_lines(

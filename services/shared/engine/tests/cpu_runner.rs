@@ -198,6 +198,34 @@ fn tokens_one_by_one_are_tokens_at_once_alone_and_in_company() {
 }
 
 #[test]
+fn weights_quantised_ahead_run_exactly_as_those_quantised_at_load() {
+    for (dir, inputs) in fixtures() {
+        let made = tempfile::tempdir().expect("a directory");
+        for name in ["config.json", "generation_config.json"] {
+            if dir.join(name).is_file() {
+                std::fs::copy(dir.join(name), made.path().join(name)).expect("copied");
+            }
+        }
+        let file = made.path().join("model.safetensors");
+        let tensors = refract_engine::quantise(&dir, &file).expect("quantised");
+        assert!(tensors > 4, "{}", dir.display());
+        let mut logits = [dir.as_path(), made.path()].map(|dir| {
+            let mut runner = load(dir, Precision::Int8, None, 1);
+            runner.encode(&jobs(&inputs)).expect("encodes");
+            decode(&mut runner, &forced(&inputs))
+        });
+        assert!(bits(&logits[0]) == bits(&logits[1]), "{}", dir.display());
+        // The same bytes as exact numbers: another backend may run them, and so may f32.
+        let mut runner = load(made.path(), Precision::F32, None, 1);
+        runner.encode(&jobs(&inputs)).expect("encodes");
+        logits[0] = decode(&mut runner, &forced(&inputs));
+        assert!(logits[0].iter().all(|x| x.is_finite()), "{}", dir.display());
+        let again = refract_engine::quantise(made.path(), &made.path().join("again")).unwrap_err();
+        assert!(again.to_string().contains("quantised already"), "{again}");
+    }
+}
+
+#[test]
 fn forked_rows_dropped_drafts_and_lost_memory_change_nothing() {
     let (dir, inputs) = fixtures().swap_remove(0);
     let mut runner = load(&dir, Precision::Int8, None, 1);

@@ -22,6 +22,8 @@ fn config() -> Config {
         sequence_rows_max: 8,
         step_encode_tokens_max: 2_000,
         step_decode_tokens_max: 64,
+        // Steps are counted here; tests/speculation.rs is about guesses.
+        draft_tokens_max: 0,
         ..Config::default()
     }
 }

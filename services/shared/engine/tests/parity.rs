@@ -130,6 +130,7 @@ async fn every_rule_and_beam_setting_decodes_as_the_reference_does() {
     let text = std::fs::read_to_string(&path).expect("the fixture is committed");
     let Bigram { table, drift, cases } = serde_json::from_str(&text).expect("a sound fixture");
     let shape = Shape {
+        exact_drafts: true,
         vocab: table.len(),
         decoder_start: 0,
         prompt_positions_max: None,

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use crate::buffer::{Buffer, Shared};
-use crate::kernels::{Kernels, part_of};
+use crate::kernels::{Kernels, SHARE_WORK_MIN, part_of};
 use crate::lanes::{LANES, Lanes, versions};
 use crate::matrix::product_in;
 use crate::memory::{Element, Held, MemoryShape, PAGE, Pages};
@@ -116,7 +116,8 @@ impl Kernels {
             first += length;
         }
         let out = Shared(out.as_mut_ptr());
-        self.items(items.len(), |i| {
+        let work = items.iter().map(|(_, n, _)| 2 * n * n * how.head_dim).sum();
+        self.items(items.len(), work, |i| {
             let (first, length, head) = items[i];
             SCRATCH.with_borrow_mut(|scratch| {
                 // SAFETY: sizes are checked above; each item writes its own head of its own rows.
@@ -176,7 +177,8 @@ impl Kernels {
             first += reader.queries;
         }
         let out = Shared(out.as_mut_ptr());
-        self.items(items.len(), |i| {
+        let work = readers.iter().map(|r| 2 * r.queries * r.visible * inner).sum();
+        self.items(items.len(), work, |i| {
             let (reader, first, head) = items[i];
             SCRATCH.with_borrow_mut(|scratch| {
                 // SAFETY: sizes are checked above; each item writes its own head of its own rows.
@@ -189,8 +191,9 @@ impl Kernels {
         });
     }
 
-    fn items(&self, count: usize, job: impl Fn(usize) + Sync) {
-        if self.threads() == 1 {
+    /// Shares out heads of sequences. `work` is in multiply-adds of all.
+    fn items(&self, count: usize, work: usize, job: impl Fn(usize) + Sync) {
+        if self.threads() == 1 || work < SHARE_WORK_MIN {
             return (0..count).for_each(job);
         }
         let parts = (4 * self.threads()).min(count);

@@ -49,12 +49,6 @@ impl<T: Plain> Buffer<T> {
         Self { start, len, layout }
     }
 
-    pub(crate) fn from_slice(from: &[T]) -> Self {
-        let mut buffer = Self::zeroed(from.len());
-        buffer.copy_from_slice(from);
-        buffer
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }

@@ -56,6 +56,8 @@ const SWEEP_BYTES: usize = 512 << 10;
 const TILE_ROWS_MIN: usize = 2;
 /// Numbers below which an operation is not shared out.
 const SHARE_MIN: usize = 1 << 14;
+/// Multiply-adds of floats below which a product is not shared out: about ten microseconds, what it takes to wake a thread.
+pub(crate) const SHARE_WORK_MIN: usize = 1 << 18;
 
 impl Kernels {
     /// `threads` counts the calling one.
@@ -144,15 +146,20 @@ impl Kernels {
             finish,
         };
         let whole = Shared(&raw const whole as *mut Bytes);
-        self.divide(m.div_ceil(2 * BLOCK), panels.div_ceil(2), |blocks, pairs| {
-            // SAFETY: the pointers are good for the whole product; parts of `divide` do not overlap in `y`.
-            unsafe {
-                let bytes = *whole.get();
-                let rows = blocks.start * 2 * BLOCK..(blocks.end * 2 * BLOCK).min(m);
-                let panels = pairs.start * 2..(pairs.end * 2).min(panels);
-                bytes.run(rows, panels);
-            }
-        });
+        self.divide(
+            m * w.outputs * w.inputs / 4,
+            m.div_ceil(2 * BLOCK),
+            panels.div_ceil(2),
+            |blocks, pairs| {
+                // SAFETY: the pointers are good for the whole product; parts of `divide` do not overlap in `y`.
+                unsafe {
+                    let bytes = *whole.get();
+                    let rows = blocks.start * 2 * BLOCK..(blocks.end * 2 * BLOCK).min(m);
+                    let panels = pairs.start * 2..(pairs.end * 2).min(panels);
+                    bytes.run(rows, panels);
+                }
+            },
+        );
     }
 
     fn multiply_floats(&self, x: &[f32], m: usize, data: &[f32], w: &Matrix, finish: Finish, y: &mut [f32]) {
@@ -161,59 +168,65 @@ impl Kernels {
         const PANELS: usize = 8;
         let panels = w.outputs.div_ceil(PANEL);
         let (to, n, k) = (Shared(y.as_mut_ptr()), w.outputs, w.inputs);
-        self.divide(m.div_ceil(ROWS), panels.div_ceil(PANELS), |blocks, groups| {
-            let mut sums = [0.0_f32; ROWS * PANELS * PANEL];
-            for group in groups {
-                let first = group * PANELS;
-                let count = PANELS.min(panels - first);
-                for block in blocks.clone() {
-                    let row = block * ROWS;
-                    let rows = ROWS.min(m - row);
-                    // SAFETY: x, w and y have the sizes checked by `multiply`; blocks of `y` do not overlap.
-                    unsafe {
-                        let a = x.as_ptr().add(row * k);
-                        let b = data.as_ptr().add(first * k * PANEL);
-                        matrix::product(
-                            self.isa,
-                            rows,
-                            count,
-                            k,
-                            a,
-                            k,
-                            b,
-                            PANEL,
-                            k * PANEL,
-                            sums.as_mut_ptr(),
-                            PANELS * PANEL,
-                        );
-                        for r in 0..rows {
-                            let columns = (count * PANEL).min(n - first * PANEL);
-                            let bias = w.bias.as_ptr().add(first * PANEL);
-                            let to = to.get().add((row + r) * n + first * PANEL);
-                            finish_floats(
+        self.divide(
+            m * n * k,
+            m.div_ceil(ROWS),
+            panels.div_ceil(PANELS),
+            |blocks, groups| {
+                let mut sums = [0.0_f32; ROWS * PANELS * PANEL];
+                for group in groups {
+                    let first = group * PANELS;
+                    let count = PANELS.min(panels - first);
+                    for block in blocks.clone() {
+                        let row = block * ROWS;
+                        let rows = ROWS.min(m - row);
+                        // SAFETY: x, w and y have the sizes checked by `multiply`; blocks of `y` do not overlap.
+                        unsafe {
+                            let a = x.as_ptr().add(row * k);
+                            let b = data.as_ptr().add(first * k * PANEL);
+                            matrix::product(
                                 self.isa,
-                                sums.as_ptr().add(r * PANELS * PANEL),
-                                bias,
-                                columns,
-                                finish,
-                                to,
+                                rows,
+                                count,
+                                k,
+                                a,
+                                k,
+                                b,
+                                PANEL,
+                                k * PANEL,
+                                sums.as_mut_ptr(),
+                                PANELS * PANEL,
                             );
+                            for r in 0..rows {
+                                let columns = (count * PANEL).min(n - first * PANEL);
+                                let bias = w.bias.as_ptr().add(first * PANEL);
+                                let to = to.get().add((row + r) * n + first * PANEL);
+                                finish_floats(
+                                    self.isa,
+                                    sums.as_ptr().add(r * PANELS * PANEL),
+                                    bias,
+                                    columns,
+                                    finish,
+                                    to,
+                                );
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 
-    /// Divides a product of blocks of rows and groups of columns among the threads.
+    /// Divides a product of blocks of rows and groups of columns among the threads. `work` is in multiply-adds of floats.
     fn divide(
         &self,
+        work: usize,
         blocks: usize,
         groups: usize,
         job: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync,
     ) {
         let threads = self.threads();
-        if threads == 1 {
+        if threads == 1 || work < SHARE_WORK_MIN {
             return job(0..blocks, 0..groups);
         }
         // Twice as many parts as threads, so that one that is late holds up less.

@@ -28,6 +28,6 @@ pub use elementwise::Activation;
 pub use error::Error;
 pub use isa::{ENVIRONMENT, Isa};
 pub use kernels::{Finish, Kernels, Scratch};
-pub use matrix::{INPUTS_MAX, Matrix, Part, Precision, Table};
+pub use matrix::{INPUTS_MAX, Matrix, Packing, Part, Precision, Table, quantise_weights};
 pub use memory::{Element, KeyValueRows, MemoryShape, PAGE, Pages, Place};
 pub use pool::THREADS_MAX;

@@ -52,39 +52,24 @@ pub struct Part<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-impl Matrix {
-    /// Packs parts, one below the other, into one matrix: products that share their input are done together.
-    pub fn pack(precision: Precision, inputs: usize, parts: &[Part<'_>]) -> Result<Self, Error> {
+/// A matrix that is being packed, a row at a time: what the rows are read from need not be held whole.
+#[derive(Debug)]
+pub struct Packing {
+    matrix: Matrix,
+    /// The next output.
+    next: usize,
+}
+
+impl Packing {
+    pub fn new(precision: Precision, inputs: usize, outputs: usize) -> Result<Self, Error> {
         if precision == Precision::Int8 && inputs > INPUTS_MAX {
             return Err(Error::TooWide {
                 inputs,
                 inputs_max: INPUTS_MAX,
             });
         }
-        let mut outputs = 0;
-        for part in parts {
-            let rows = part.weight.len().checked_div(inputs).unwrap_or(0);
-            if rows * inputs != part.weight.len() {
-                return Err(Error::Shape {
-                    what: "weight",
-                    got: part.weight.len(),
-                    want: rows * inputs,
-                });
-            }
-            if let Some(bias) = part.bias
-                && bias.len() != rows
-            {
-                return Err(Error::Shape {
-                    what: "bias",
-                    got: bias.len(),
-                    want: rows,
-                });
-            }
-            outputs += rows;
-        }
         let panels = outputs.div_ceil(PANEL);
-        let mut bias = Buffer::zeroed(panels * PANEL);
-        let mut weights = match precision {
+        let weights = match precision {
             Precision::F32 => Weights::F32(Buffer::zeroed(panels * inputs * PANEL)),
             Precision::Int8 => Weights::Int8 {
                 data: Buffer::zeroed(panels * inputs.next_multiple_of(STEP) * PANEL),
@@ -92,20 +77,103 @@ impl Matrix {
                 sums: Buffer::zeroed(panels * PANEL),
             },
         };
-        let mut output = 0;
-        for part in parts {
-            for (i, row) in part.weight.chunks_exact(inputs.max(1)).enumerate() {
-                bias[output] = part.bias.map_or(0.0, |b| b[i]);
-                weights.set(output, row);
-                output += 1;
-            }
-        }
-        Ok(Self {
+        let matrix = Matrix {
             outputs,
             inputs,
-            bias,
+            bias: Buffer::zeroed(panels * PANEL),
             weights,
-        })
+        };
+        Ok(Self { matrix, next: 0 })
+    }
+
+    /// The next rows, whole ones.
+    pub fn push(&mut self, rows: &[f32]) -> Result<(), Error> {
+        self.room(rows.len())?;
+        for row in rows.chunks_exact(self.matrix.inputs.max(1)) {
+            self.matrix.weights.set(self.next, row);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// The next rows, quantised before ([`quantise_weights`]), with the scale of each.
+    pub fn push_bytes(&mut self, rows: &[i8], scales: &[f32]) -> Result<(), Error> {
+        self.room(rows.len())?;
+        let inputs = self.matrix.inputs.max(1);
+        check("scales", scales.len(), rows.len() / inputs)?;
+        for (row, scale) in rows.chunks_exact(inputs).zip(scales) {
+            self.matrix.weights.set_bytes(self.next, row, *scale);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// The bias of the rows that were pushed last, as many as it has numbers.
+    pub fn bias(&mut self, bias: &[f32]) -> Result<(), Error> {
+        let first = self.next.checked_sub(bias.len()).ok_or(Error::Shape {
+            what: "bias",
+            got: bias.len(),
+            want: self.next,
+        })?;
+        self.matrix.bias[first..self.next].copy_from_slice(bias);
+        Ok(())
+    }
+
+    pub fn finish(self) -> Result<Matrix, Error> {
+        check("rows", self.next, self.matrix.outputs)?;
+        Ok(self.matrix)
+    }
+
+    fn room(&self, numbers: usize) -> Result<(), Error> {
+        let inputs = self.matrix.inputs.max(1);
+        check("weight", numbers, numbers / inputs * inputs)?;
+        if self.next + numbers / inputs > self.matrix.outputs {
+            return Err(Error::Shape {
+                what: "rows",
+                got: self.next + numbers / inputs,
+                want: self.matrix.outputs,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check(what: &'static str, got: usize, want: usize) -> Result<(), Error> {
+    if got == want {
+        Ok(())
+    } else {
+        Err(Error::Shape { what, got, want })
+    }
+}
+
+/// Writes a row of weights as bytes of −127..=127 and returns what one of them is worth; NaN where the row holds NaN or
+/// infinity, which makes its whole output NaN instead of disappearing.
+pub fn quantise_weights(row: &[f32], to: &mut [i8]) -> f32 {
+    if row.iter().any(|x| !x.is_finite()) {
+        to.fill(0);
+        return f32::NAN;
+    }
+    let largest = row.iter().fold(0_f32, |m, x| m.max(x.abs()));
+    let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    for (byte, x) in to.iter_mut().zip(row) {
+        *byte = (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+    }
+    scale
+}
+
+impl Matrix {
+    /// Packs parts, one below the other, into one matrix: products that share their input are done together.
+    pub fn pack(precision: Precision, inputs: usize, parts: &[Part<'_>]) -> Result<Self, Error> {
+        let rows = |part: &Part<'_>| part.weight.len().checked_div(inputs).unwrap_or(0);
+        let mut packing = Packing::new(precision, inputs, parts.iter().map(rows).sum())?;
+        for part in parts {
+            packing.push(part.weight)?;
+            if let Some(bias) = part.bias {
+                check("bias", bias.len(), rows(part))?;
+                packing.bias(bias)?;
+            }
+        }
+        packing.finish()
     }
 
     pub fn outputs(&self) -> usize {
@@ -152,31 +220,38 @@ impl Matrix {
 
 impl Weights {
     fn set(&mut self, output: usize, row: &[f32]) {
+        match self {
+            Self::F32(data) => set_floats(data, output, row.len(), row.iter().copied()),
+            Self::Int8 { .. } => {
+                let mut bytes = vec![0; row.len()];
+                let scale = quantise_weights(row, &mut bytes);
+                self.set_bytes(output, &bytes, scale);
+            }
+        }
+    }
+
+    fn set_bytes(&mut self, output: usize, row: &[i8], scale: f32) {
         let (panel, column) = (output / PANEL, output % PANEL);
         match self {
             Self::F32(data) => {
-                let panel = &mut data[panel * row.len() * PANEL..];
-                for (i, x) in row.iter().enumerate() {
-                    panel[i * PANEL + column] = *x;
-                }
+                set_floats(data, output, row.len(), row.iter().map(|b| f32::from(*b) * scale));
             }
             Self::Int8 { data, scales, sums } => {
                 let panel = &mut data[panel * row.len().next_multiple_of(STEP) * PANEL..];
-                let largest = row.iter().fold(0_f32, |m, x| m.max(x.abs()));
-                // NaN and infinity make the whole output NaN instead of disappearing.
-                if row.iter().any(|x| !x.is_finite()) {
-                    scales[output] = f32::NAN;
-                    return;
+                for (i, byte) in row.iter().enumerate() {
+                    panel[i / 4 * (4 * PANEL) + column * 4 + i % 4] = *byte;
                 }
-                let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
-                for (i, x) in row.iter().enumerate() {
-                    let byte = (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
-                    panel[i / 4 * (4 * PANEL) + column * 4 + i % 4] = byte;
-                    sums[output] += i32::from(byte);
-                }
+                sums[output] = row.iter().map(|b| i32::from(*b)).sum();
                 scales[output] = scale;
             }
         }
+    }
+}
+
+fn set_floats(data: &mut [f32], output: usize, inputs: usize, row: impl Iterator<Item = f32>) {
+    let panel = &mut data[output / PANEL * inputs * PANEL..];
+    for (i, x) in row.enumerate() {
+        panel[i * PANEL + output % PANEL] = x;
     }
 }
 
@@ -197,34 +272,74 @@ enum TableData {
 impl Table {
     pub fn pack(precision: Precision, width: usize, data: &[f32]) -> Result<Self, Error> {
         let rows = data.len().checked_div(width).unwrap_or(0);
-        if rows * width != data.len() {
-            return Err(Error::Shape {
-                what: "table",
-                got: data.len(),
-                want: rows * width,
-            });
-        }
+        let mut table = Self::zeroed(precision, width, rows);
+        check("table", data.len(), rows * width)?;
+        table.set(0, data)?;
+        Ok(table)
+    }
+
+    /// To be filled by [`Self::set`].
+    pub fn zeroed(precision: Precision, width: usize, rows: usize) -> Self {
         let data = match precision {
-            Precision::F32 => TableData::F32(Buffer::from_slice(data)),
-            Precision::Int8 => {
-                let (mut bytes, mut scales) = (Buffer::zeroed(data.len()), Buffer::zeroed(rows));
-                for (i, row) in data.chunks_exact(width.max(1)).enumerate() {
-                    let largest = row.iter().fold(0_f32, |m, x| m.max(x.abs()));
-                    let sound = row.iter().all(|x| x.is_finite());
-                    let scale = if sound {
-                        (largest / 127.0).max(f32::MIN_POSITIVE)
-                    } else {
-                        f32::NAN
-                    };
-                    scales[i] = scale;
-                    for (byte, x) in bytes[i * width..].iter_mut().zip(row) {
-                        *byte = (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+            Precision::F32 => TableData::F32(Buffer::zeroed(rows * width)),
+            Precision::Int8 => TableData::Int8 {
+                data: Buffer::zeroed(rows * width),
+                scales: Buffer::zeroed(rows),
+            },
+        };
+        Self { width, rows, data }
+    }
+
+    /// Writes whole rows from row `first` on.
+    pub fn set(&mut self, first: usize, rows: &[f32]) -> Result<(), Error> {
+        let range = self.range(first, rows.len())?;
+        let width = self.width.max(1);
+        match &mut self.data {
+            TableData::F32(data) => data[range].copy_from_slice(rows),
+            TableData::Int8 { data, scales } => {
+                let bytes = data[range].chunks_exact_mut(width);
+                for ((row, bytes), scale) in rows.chunks_exact(width).zip(bytes).zip(&mut scales[first..]) {
+                    *scale = quantise_weights(row, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::set`], of rows that were quantised before.
+    pub fn set_bytes(&mut self, first: usize, rows: &[i8], their: &[f32]) -> Result<(), Error> {
+        let range = self.range(first, rows.len())?;
+        let width = self.width.max(1);
+        check("scales", their.len(), rows.len() / width)?;
+        match &mut self.data {
+            TableData::F32(data) => {
+                let to = data[range].chunks_exact_mut(width);
+                for ((to, row), scale) in to.zip(rows.chunks_exact(width)).zip(their) {
+                    for (x, byte) in to.iter_mut().zip(row) {
+                        *x = f32::from(*byte) * scale;
                     }
                 }
-                TableData::Int8 { data: bytes, scales }
             }
-        };
-        Ok(Self { width, rows, data })
+            TableData::Int8 { data, scales } => {
+                data[range].copy_from_slice(rows);
+                scales[first..][..their.len()].copy_from_slice(their);
+            }
+        }
+        Ok(())
+    }
+
+    fn range(&self, first: usize, numbers: usize) -> Result<std::ops::Range<usize>, Error> {
+        let width = self.width.max(1);
+        check("table", numbers, numbers / width * width)?;
+        let (begin, end) = (first * self.width, first * self.width + numbers);
+        if end > self.rows * self.width {
+            return Err(Error::Shape {
+                what: "table",
+                got: end,
+                want: self.rows * self.width,
+            });
+        }
+        Ok(begin..end)
     }
 
     pub fn rows(&self) -> usize {

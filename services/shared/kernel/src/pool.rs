@@ -35,7 +35,7 @@ struct Coordination {
     number: AtomicUsize,
     /// The next part to be claimed.
     next: AtomicUsize,
-    /// Workers that still hold the job.
+    /// Workers that hold the job. They take it under the lock while it is there, and nobody waits for those that come late.
     busy: AtomicUsize,
     panicked: AtomicBool,
 }
@@ -95,12 +95,11 @@ impl Pool {
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let job: Job<'_> = &job;
-        // SAFETY: only the lifetime changes. No worker touches the job after `busy` is back at 0, which is awaited below
-        // before this frame is left, even when a part panics.
+        // SAFETY: only the lifetime changes. Workers take the job under the lock and count themselves in `busy`; before this
+        // frame is left, even when a part panics, the job is withdrawn under the same lock and `busy` awaited to be 0.
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
         {
             let mut current = shared.lock();
             current.number += 1;
@@ -110,6 +109,7 @@ impl Pool {
         }
         shared.wake.notify_all();
         let mine = catch_unwind(AssertUnwindSafe(|| shared.claim(job, parts)));
+        shared.lock().job = None;
         let mut spins = 0;
         while shared.busy.load(Ordering::Acquire) > 0 {
             spins += 1;
@@ -119,7 +119,6 @@ impl Pool {
                 std::thread::yield_now()
             }
         }
-        shared.lock().job = None;
         if let Err(panic) = mine {
             shared.panicked.store(false, Ordering::Relaxed);
             resume_unwind(panic);
@@ -164,11 +163,11 @@ impl Coordination {
                     return;
                 }
                 seen = current.number;
-                (current.job, current.parts)
+                let Some(job) = current.job else { continue };
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                (job, current.parts)
             };
-            if let Some(job) = job
-                && catch_unwind(AssertUnwindSafe(|| self.claim(job, parts))).is_err()
-            {
+            if catch_unwind(AssertUnwindSafe(|| self.claim(job, parts))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
             self.busy.fetch_sub(1, Ordering::Release);

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-
 use crate::checkpoint;
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::{Description, GenerationDefaults, Spec};
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, Rows};
 
 /// The weights of a model on disk. Strict, like [`crate::Model::load`]; holds no tensor.
 #[derive(Debug)]
@@ -48,9 +46,39 @@ impl Stored {
         self.checkpoint.has(name)
     }
 
+    /// Rows and numbers in a row of a tensor; one row where it has no more than one dimension.
+    pub fn shape(&self, name: &str) -> Option<(usize, usize)> {
+        self.checkpoint.shape(name).map(|shape| match shape {
+            [rows, width] => (*rows, *width),
+            other => (1, other.iter().product()),
+        })
+    }
+
+    /// Whether the weights are held in bytes ([`crate::quantised`]).
+    pub fn is_quantised(&self) -> bool {
+        self.checkpoint.is_quantised()
+    }
+
     /// The numbers of a tensor, row-major, by the checkpoint's canonical name (`model.encoder.layers.0.fc1.weight`).
     pub fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let tensor: Tensor = self.checkpoint.read(name, &Device::Cpu)?;
-        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        let mut data = Vec::new();
+        self.checkpoint.rows(name, |rows| {
+            rows.push_to(&mut data);
+            Ok::<_, Error>(())
+        })?;
+        Ok(data)
+    }
+
+    /// Hands a tensor over some rows at a time, in order, as they are stored: no tensor is ever held whole.
+    pub fn rows<E: From<Error>>(
+        &self,
+        name: &str,
+        each: impl FnMut(Rows<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.checkpoint.rows(name, each)
+    }
+
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 }

@@ -1,7 +1,8 @@
 //! Strict loading: every tensor of the model is in the checkpoint, with its shape, and nothing else is.
 //!
 //! Headers are read first and compared with the manifest of the architecture; only then is data read, one tensor at a
-//! time, so that a wrong directory is refused at once and peak memory is the model plus one tensor.
+//! time, so that a wrong directory is refused at once and peak memory is the model plus one tensor. [`crate::quantised`]
+//! describes how weights of one byte are stored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -13,6 +14,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::quantised::SCALE;
 
 /// One tensor that an architecture has: name, shape, and how it begins when nothing has been learnt.
 #[derive(Clone, Debug)]
@@ -54,12 +56,37 @@ impl Entry {
 #[derive(Clone, Debug)]
 struct Place {
     file: usize,
-    dtype: DType,
+    numbers: Numbers,
     shape: Vec<usize>,
     /// Bytes from the start of the file.
     begin: u64,
     end: u64,
 }
+
+#[derive(Clone, Debug)]
+enum Numbers {
+    Floats(DType),
+    /// Signed bytes; of each row, what one of them is worth.
+    Bytes {
+        scales: Box<Place>,
+    },
+    /// Signed bytes whose scales have not been found yet.
+    Unscaled,
+}
+
+/// Some rows of a tensor, in the form they are stored in; a tensor without rows is one.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    Floats(&'a [f32]),
+    /// −127..=127, with the scale of each row.
+    Bytes {
+        bytes: &'a [i8],
+        scales: &'a [f32],
+    },
+}
+
+/// Bytes of one tensor that are held at a time where it is read by rows.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The headers of a checkpoint: one file, or shards with their index.
 #[derive(Debug)]
@@ -85,6 +112,7 @@ impl Checkpoint {
         };
         if single.exists() || !index.exists() {
             checkpoint.add(single, None, &canonical)?;
+            checkpoint.join_scales()?;
             return Ok(checkpoint);
         }
         let wanted = read_index(&index)?;
@@ -103,6 +131,7 @@ impl Checkpoint {
             }
             checkpoint.add(dir.join(file), Some(&tensors), &canonical)?;
         }
+        checkpoint.join_scales()?;
         Ok(checkpoint)
     }
 
@@ -124,27 +153,73 @@ impl Checkpoint {
             )));
         }
         for (name, info) in tensors {
-            let dtype = DType::try_from(info.dtype)
-                .ok()
-                .filter(|d| d.is_float())
-                .ok_or_else(|| {
+            let numbers = if info.dtype == safetensors::Dtype::I8 {
+                Numbers::Unscaled
+            } else {
+                let dtype = DType::try_from(info.dtype).ok().filter(|d| d.is_float());
+                Numbers::Floats(dtype.ok_or_else(|| {
                     corrupt(format!(
-                        "tensor {name} has type {:?}; only floating point is supported",
+                        "tensor {name} has type {:?}; only floating point is supported, and I8 with scales",
                         info.dtype
                     ))
-                })?;
+                })?)
+            };
             let place = Place {
                 file: self.files.len(),
-                dtype,
+                numbers,
                 shape: info.shape.clone(),
                 begin: data_begin + info.data_offsets.0 as u64,
                 end: data_begin + info.data_offsets.1 as u64,
             };
-            if self.places.insert(canonical(&name), place).is_some() {
+            // The scales of a tensor are named after it.
+            let (base, suffix) = match name.strip_suffix(SCALE) {
+                Some(base) => (base, SCALE),
+                None => (name.as_str(), ""),
+            };
+            if self.places.insert(canonical(base) + suffix, place).is_some() {
                 return Err(corrupt(format!("tensor {name} occurs twice")));
             }
         }
         self.files.push(file);
+        Ok(())
+    }
+
+    /// Puts the scales of each tensor of bytes beside it.
+    fn join_scales(&mut self) -> Result<(), Error> {
+        let names: Vec<String> = self
+            .places
+            .iter()
+            .filter(|(_, p)| matches!(p.numbers, Numbers::Unscaled))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let scales = self.places.remove(&format!("{name}{SCALE}"));
+            let Some(place) = self.places.get_mut(&name) else {
+                continue;
+            };
+            let fits = |s: &Place| {
+                matches!(s.numbers, Numbers::Floats(DType::F32))
+                    && place.shape.len() == 2
+                    && s.shape.first() == place.shape.first()
+                    && s.shape.iter().product::<usize>() == place.shape[0]
+            };
+            match scales.filter(fits) {
+                Some(scales) => {
+                    place.numbers = Numbers::Bytes {
+                        scales: Box::new(scales),
+                    }
+                }
+                None => {
+                    let rows = place.shape.first().copied().unwrap_or(0);
+                    return Err(Error::Corrupt {
+                        file: self.files[place.file].clone(),
+                        reason: format!(
+                            "tensor {name} is of bytes, and there is no {name}{SCALE} with an F32 for each of its {rows} rows"
+                        ),
+                    });
+                }
+            }
+        }
         Ok(())
     }
 
@@ -185,7 +260,32 @@ impl Checkpoint {
 
     pub(crate) fn is_same(&self, a: &str, b: &str) -> Result<bool, Error> {
         let (a, b) = (&self.places[a], &self.places[b]);
-        Ok(a.shape == b.shape && a.dtype == b.dtype && self.bytes(a)? == self.bytes(b)?)
+        let scales = match (&a.numbers, &b.numbers) {
+            (Numbers::Floats(a), Numbers::Floats(b)) => a == b,
+            (Numbers::Bytes { scales: a }, Numbers::Bytes { scales: b }) => {
+                self.bytes(a)? == self.bytes(b)?
+            }
+            _ => false,
+        };
+        Ok(scales && a.shape == b.shape && self.bytes(a)? == self.bytes(b)?)
+    }
+
+    /// Whether any tensor is held in bytes.
+    pub(crate) fn is_quantised(&self) -> bool {
+        self.places
+            .values()
+            .any(|p| matches!(p.numbers, Numbers::Bytes { .. }))
+    }
+
+    /// Names, shapes and stored types of all tensors, in the order of names; `None` stands for bytes with scales.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], Option<DType>)> {
+        self.places.iter().map(|(name, place)| {
+            let dtype = match &place.numbers {
+                Numbers::Floats(dtype) => Some(*dtype),
+                Numbers::Bytes { .. } | Numbers::Unscaled => None,
+            };
+            (name.as_str(), place.shape.as_slice(), dtype)
+        })
     }
 
     /// Compares names and shapes with the manifest.
@@ -231,30 +331,126 @@ impl Checkpoint {
         in_order.sort_by_key(|(_, p)| (p.file, p.begin));
         let mut tensors = HashMap::with_capacity(in_order.len());
         for (name, place) in in_order {
-            let bytes = self.bytes(place)?;
-            let tensor = Tensor::from_raw_buffer(&bytes, place.dtype, &place.shape, &Device::Cpu)?;
+            let tensor = self.tensor(name, place)?;
             tensors.insert(name.clone(), tensor.to_dtype(dtype(name))?.to_device(device)?);
         }
         Ok(tensors)
     }
 
-    /// One tensor, in the type it is stored in.
-    pub(crate) fn read(&self, name: &str, device: &Device) -> Result<Tensor, Error> {
-        let place = self.places.get(name).ok_or_else(|| Error::Tensors {
+    /// In the type it is stored in; bytes become the numbers that they mean.
+    fn tensor(&self, name: &str, place: &Place) -> Result<Tensor, Error> {
+        if let Numbers::Floats(dtype) = place.numbers {
+            let bytes = self.bytes(place)?;
+            return Ok(Tensor::from_raw_buffer(
+                &bytes,
+                dtype,
+                &place.shape,
+                &Device::Cpu,
+            )?);
+        }
+        let mut data = Vec::with_capacity(place.shape.iter().product());
+        self.rows(name, |rows| {
+            rows.push_to(&mut data);
+            Ok::<_, Error>(())
+        })?;
+        Ok(Tensor::from_vec(data, place.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    fn place(&self, name: &str) -> Result<&Place, Error> {
+        self.places.get(name).ok_or_else(|| Error::Tensors {
             file: self.source.clone(),
             missing: vec![name.to_owned()],
             unexpected: Vec::new(),
             misshaped: Vec::new(),
-        })?;
-        Ok(Tensor::from_raw_buffer(
-            &self.bytes(place)?,
-            place.dtype,
-            &place.shape,
-            device,
-        )?)
+        })
     }
 
-    fn bytes(&self, place: &Place) -> Result<Vec<u8>, Error> {
+    /// Hands a tensor over some rows at a time, in order.
+    pub(crate) fn rows<E: From<Error>>(
+        &self,
+        name: &str,
+        mut each: impl FnMut(Rows<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let place = self.place(name)?;
+        let (rows, width) = match place.shape.as_slice() {
+            [rows, width] => (*rows, *width),
+            other => (1, other.iter().product()),
+        };
+        let row_bytes = ((place.end - place.begin) as usize)
+            .checked_div(rows)
+            .unwrap_or(0);
+        let step = CHUNK_BYTES.checked_div(row_bytes).unwrap_or(rows).max(1);
+        let scales = match &place.numbers {
+            Numbers::Floats(_) => Vec::new(),
+            Numbers::Bytes { scales } => self.scales(name, scales)?,
+            Numbers::Unscaled => Vec::new(),
+        };
+        let mut reader = self.reader(place)?;
+        let mut buffer = vec![0; row_bytes * step.min(rows)];
+        for first in (0..rows).step_by(step) {
+            let count = step.min(rows - first);
+            let bytes = &mut buffer[..count * row_bytes];
+            reader.read_exact(bytes).map_err(|source| Error::Read {
+                file: self.files[place.file].clone(),
+                source,
+            })?;
+            match &place.numbers {
+                Numbers::Floats(dtype) => {
+                    let chunk = Tensor::from_raw_buffer(bytes, *dtype, &[count * width], &Device::Cpu)
+                        .and_then(|t| t.to_dtype(DType::F32)?.to_vec1::<f32>())
+                        .map_err(Error::from)?;
+                    each(Rows::Floats(&chunk))?;
+                }
+                Numbers::Bytes { .. } | Numbers::Unscaled => {
+                    let bytes: Vec<i8> = bytes.iter().map(|b| b.cast_signed()).collect();
+                    if bytes.contains(&i8::MIN) {
+                        return Err(
+                            self.corrupt(place, format!("tensor {name} holds −128; bytes are −127 to 127"))
+                        )?;
+                    }
+                    each(Rows::Bytes {
+                        bytes: &bytes,
+                        scales: &scales[first..first + count],
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scales(&self, name: &str, place: &Place) -> Result<Vec<f32>, Error> {
+        let bytes = self.bytes(place)?;
+        let scales: Vec<f32> = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        match scales.iter().position(|s| !s.is_finite() || *s <= 0.0) {
+            Some(row) => Err(self.corrupt(
+                place,
+                format!(
+                    "{name}{SCALE} of row {row} is {}, not a number above 0",
+                    scales[row]
+                ),
+            )),
+            None => Ok(scales),
+        }
+    }
+
+    fn corrupt(&self, place: &Place, reason: String) -> Error {
+        Error::Corrupt {
+            file: self.files[place.file].clone(),
+            reason,
+        }
+    }
+
+    /// The bytes of a tensor as they are stored.
+    pub(crate) fn raw(&self, name: &str) -> Result<Vec<u8>, Error> {
+        self.bytes(self.place(name)?)
+    }
+
+    fn reader(&self, place: &Place) -> Result<File, Error> {
         let file = &self.files[place.file];
         let failed = |source| Error::Read {
             file: file.clone(),
@@ -262,9 +458,32 @@ impl Checkpoint {
         };
         let mut reader = File::open(file).map_err(failed)?;
         reader.seek(SeekFrom::Start(place.begin)).map_err(failed)?;
+        Ok(reader)
+    }
+
+    fn bytes(&self, place: &Place) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; (place.end - place.begin) as usize];
-        reader.read_exact(&mut bytes).map_err(failed)?;
+        let read = self.reader(place)?.read_exact(&mut bytes);
+        read.map_err(|source| Error::Read {
+            file: self.files[place.file].clone(),
+            source,
+        })?;
         Ok(bytes)
+    }
+}
+
+impl Rows<'_> {
+    /// The numbers that are meant, behind those that are there.
+    pub fn push_to(&self, to: &mut Vec<f32>) {
+        match self {
+            Self::Floats(floats) => to.extend_from_slice(floats),
+            Self::Bytes { bytes, scales } => {
+                let width = bytes.len().checked_div(scales.len()).unwrap_or(0).max(1);
+                for (row, scale) in bytes.chunks_exact(width).zip(*scales) {
+                    to.extend(row.iter().map(|b| f32::from(*b) * scale));
+                }
+            }
+        }
     }
 }
 

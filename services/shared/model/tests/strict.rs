@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use common::*;
-use refract_model::{Error, LoadOptions, Model};
+use refract_model::{Error, LoadOptions, Model, Stored, quantised};
 use serde_json::{Value, json as value};
 use tempfile::TempDir;
 
@@ -347,4 +347,87 @@ fn decode_settings_come_from_their_own_file_or_else_from_the_old_keys() {
         (model.spec().forced_bos, model.spec().forced_eos),
         (Some(0), Some(2))
     );
+}
+
+/// A copy of a fixture with weights in bytes: every weight 1 of 127.
+fn in_bytes(name: &str) -> TempDir {
+    let dir = copy(name);
+    let file = dir.path().join("model.safetensors");
+    let stored = Stored::open(dir.path()).unwrap();
+    let made = dir.path().join("made");
+    quantised::write(&stored, &made, |_, bytes| {
+        bytes.fill(1);
+        0.5
+    })
+    .unwrap();
+    fs::rename(made, file).unwrap();
+    dir
+}
+
+/// Rewrites header and data of the weights as raw bytes.
+fn edit_raw(dir: &TempDir, change: impl FnOnce(&mut Value, &mut Vec<u8>)) {
+    let file = dir.path().join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + size]).unwrap();
+    let mut data = bytes[8 + size..].to_vec();
+    change(&mut header, &mut data);
+    let header = header.to_string().into_bytes();
+    let parts = [&(header.len() as u64).to_le_bytes()[..], &header, &data];
+    fs::write(file, parts.concat()).unwrap();
+}
+
+#[test]
+fn weights_in_bytes_load_as_the_numbers_they_mean() {
+    for name in ["bart-plain", "t5-gated-untied"] {
+        let dir = in_bytes(name);
+        let stored = Stored::open(dir.path()).unwrap();
+        assert!(stored.is_quantised());
+        let embeddings = if name.starts_with("t5") {
+            "shared.weight"
+        } else {
+            "model.shared.weight"
+        };
+        assert!(stored.read(embeddings).unwrap().iter().all(|x| *x == 0.5));
+        load_dir(dir.path()).unwrap();
+    }
+}
+
+#[test]
+fn weights_in_bytes_that_are_not_whole_are_refused_with_file_and_tensor() {
+    const NAME: &str = "model.encoder.layers.0.fc1.weight";
+    let refused = |dir: &TempDir| {
+        let error = Stored::open(dir.path()).and_then(|s| s.read(NAME).map(|_| ()));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+        error
+    };
+    let dir = in_bytes("bart-plain");
+    edit_raw(&dir, |header, _| {
+        header[format!("{NAME}_scale")]["dtype"] = value!("F16");
+    });
+    refused(&dir);
+    let dir = in_bytes("bart-plain");
+    edit_raw(&dir, |header, _| {
+        let scale = header.as_object_mut().unwrap().remove(&format!("{NAME}_scale"));
+        header["other"] = scale.unwrap();
+    });
+    assert!(refused(&dir).contains(&format!("tensor {NAME} is of bytes")));
+    let dir = in_bytes("bart-plain");
+    edit_raw(&dir, |header, data| {
+        let at = header[NAME]["data_offsets"][0].as_u64().unwrap() as usize;
+        data[at + 3] = 0x80;
+    });
+    assert!(refused(&dir).contains(&format!("tensor {NAME} holds −128")));
+    let dir = in_bytes("bart-plain");
+    edit_raw(&dir, |header, data| {
+        let at = header[format!("{NAME}_scale")]["data_offsets"][0]
+            .as_u64()
+            .unwrap() as usize;
+        data[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    assert!(refused(&dir).contains(&format!("{NAME}_scale of row 0 is NaN")));
+    let dir = in_bytes("bart-plain");
+    edit_raw(&dir, |_, data| data.truncate(data.len() - 1));
+    refused(&dir);
 }

@@ -47,7 +47,7 @@ pub fn info(name: &'static str, worker: &Worker) -> ServerInfo {
         architecture: worker.architecture().to_owned(),
         revision: bundle.revision().0,
         template_revision: bundle.template_revision().0,
-        dtype: worker.dtype().as_str().to_owned(),
+        dtype: worker.precision().to_owned(),
         parameters: spec.parameters,
         device: "cpu".to_owned(),
     });

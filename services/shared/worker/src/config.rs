@@ -2,24 +2,39 @@
 
 use std::path::PathBuf;
 
+use refract_engine::runner::Isa;
+use refract_engine::{OpenOptions, Weights};
 use serde::{Deserialize, Serialize};
 
-/// Number format of the weights in memory.
+/// How the weights are held and multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Dtype {
+pub enum Precision {
+    /// What `precision` in `bundle.toml` says; where it says nothing, int8 for weights that are stored so, else f32. A plain
+    /// Hugging Face directory thus runs in f32, exactly, until somebody asks for more speed.
     #[default]
+    Auto,
+    /// Exact: the reference's tokens.
     F32,
+    /// A byte a weight: two to three times the speed of f32 and a quarter of its memory. Quantised at load, or ahead by
+    /// `refract quantize`.
+    Int8,
+    /// Half the memory of f32, and slow on a CPU: for weights that fit no other way and must not be quantised.
     Bf16,
 }
 
-impl Dtype {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
+/// The processor's instructions to use; each includes those before it. All give the same text, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstructionSet {
+    /// The best that the machine has, or what the environment variable `REFRACT_CPU` names.
+    #[default]
+    Auto,
+    Scalar,
+    Avx2,
+    AvxVnni,
+    Vnni,
+    Amx,
 }
 
 /// Limits and formats of one engine. Zero never means "no limit".
@@ -28,7 +43,13 @@ impl Dtype {
 pub struct Config {
     /// The bundle's directory: Refract's own, or a plain Hugging Face T5 or BART. No default.
     pub bundle: PathBuf,
-    pub dtype: Dtype,
+    /// `auto`, `f32`, `int8` or `bf16`. Default `auto`.
+    pub precision: Precision,
+    /// `auto`, `scalar`, `avx2`, `avxvnni`, `vnni` or `amx`; one that the machine lacks is refused. Default `auto`.
+    pub instruction_set: InstructionSet,
+    /// Threads of this engine; 0 means as many as the process may use. Two engines on one machine may share its cores: idle
+    /// threads sleep. The text does not depend on it; bf16 ignores it. Default 0.
+    pub threads: usize,
     /// Sequences that may wait; the next one is refused at once. Default 256.
     pub queue_sequences_max: usize,
     /// Tokens (prompt and reserved output) that may wait. Default 262144.
@@ -39,6 +60,15 @@ pub struct Config {
     pub running_rows_max: usize,
     /// Tokens held in key-value memory over all running sequences. Default 65536.
     pub kv_tokens_max: usize,
+    /// Tokens encoded between two decode steps: how long new sequences may hold up running ones. Default 4096.
+    pub step_encode_tokens_max: usize,
+    /// Tokens decoded in one step, over all rows, guesses included. Default 160.
+    pub step_decode_tokens_max: usize,
+    /// Tokens guessed ahead for a greedy sequence, from its prompt and from what was said before, and verified in one step.
+    /// The text is the same. 0 is off. Default 8.
+    pub draft_tokens_max: usize,
+    /// Tokens of one step up to which guesses are added. Default 32.
+    pub step_draft_tokens_max: usize,
     /// Tokens one sequence may produce, whatever its profile says. Default 256.
     pub new_tokens_max: usize,
 }
@@ -48,18 +78,47 @@ impl Default for Config {
         let engine = refract_engine::Config::default();
         Self {
             bundle: PathBuf::new(),
-            dtype: Dtype::F32,
+            precision: Precision::Auto,
+            instruction_set: InstructionSet::Auto,
+            threads: 0,
             queue_sequences_max: engine.queue_sequences_max,
             queue_tokens_max: engine.queue_tokens_max,
             running_sequences_max: engine.running_sequences_max,
             running_rows_max: engine.running_rows_max,
             kv_tokens_max: engine.kv_tokens_max,
+            step_encode_tokens_max: engine.step_encode_tokens_max,
+            step_decode_tokens_max: engine.step_decode_tokens_max,
+            draft_tokens_max: engine.draft_tokens_max,
+            step_draft_tokens_max: engine.step_draft_tokens_max,
             new_tokens_max: 256,
         }
     }
 }
 
 impl Config {
+    /// How to open weights, for a bundle that declares this precision.
+    pub(crate) fn open(&self, declared: Option<refract_bundle::Precision>) -> OpenOptions {
+        let weights = match (self.precision, declared) {
+            (Precision::F32, _) | (Precision::Auto, Some(refract_bundle::Precision::F32)) => Weights::F32,
+            (Precision::Int8, _) | (Precision::Auto, Some(refract_bundle::Precision::Int8)) => Weights::Int8,
+            (Precision::Bf16, _) => Weights::Bf16,
+            (Precision::Auto, None) => Weights::Auto,
+        };
+        let isa = match self.instruction_set {
+            InstructionSet::Auto => None,
+            InstructionSet::Scalar => Some(Isa::Scalar),
+            InstructionSet::Avx2 => Some(Isa::Avx2),
+            InstructionSet::AvxVnni => Some(Isa::AvxVnni),
+            InstructionSet::Vnni => Some(Isa::Vnni),
+            InstructionSet::Amx => Some(Isa::Amx),
+        };
+        OpenOptions {
+            weights,
+            threads: self.threads,
+            isa,
+        }
+    }
+
     /// The engine's limits, for a bundle whose prompts have at most so many tokens.
     pub(crate) fn engine(&self, name: &str, prompt_tokens_max: usize) -> refract_engine::Config {
         let engine = refract_engine::Config::default();
@@ -72,8 +131,10 @@ impl Config {
             kv_tokens_max: self.kv_tokens_max,
             prompt_tokens_max,
             new_tokens_max: self.new_tokens_max,
-            step_encode_tokens_max: engine.step_encode_tokens_max.max(prompt_tokens_max),
-            step_decode_tokens_max: engine.step_decode_tokens_max.max(self.running_rows_max),
+            step_encode_tokens_max: self.step_encode_tokens_max.max(prompt_tokens_max),
+            step_decode_tokens_max: self.step_decode_tokens_max.max(self.running_rows_max),
+            draft_tokens_max: self.draft_tokens_max,
+            step_draft_tokens_max: self.step_draft_tokens_max,
             ..engine
         }
     }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use refract_bundle::{Bundle, Decode, Prompt, Role};
 use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
-use refract_engine::{Engine, Generation, GenerationParams, Handle, PairRows, Request};
-use refract_model::{LoadOptions, Model, Spec};
+use refract_engine::{Choice, Engine, Generation, GenerationParams, Handle, PairRows, Request};
+use refract_model::Spec;
 
-pub use config::{Config, Dtype};
+pub use config::{Config, InstructionSet, Precision};
 pub use refract_engine::{Event, Finish, Finished, Health};
 
 /// Why a bundle could not be put to work. Each names the file and what to do.
@@ -26,8 +26,9 @@ pub enum Error {
     NotADirectory { path: PathBuf },
     #[error(transparent)]
     Bundle(#[from] refract_bundle::Error),
-    #[error(transparent)]
-    Model(#[from] refract_model::Error),
+    /// The weights or the machine are not as asked; names the file and, where there is one, the tensor.
+    #[error("{0}")]
+    Weights(#[from] refract_engine::runner::RunnerError),
     #[error(transparent)]
     Engine(#[from] refract_engine::Error),
 }
@@ -38,7 +39,7 @@ pub struct Worker {
     bundle: Arc<Bundle>,
     spec: Spec,
     params: GenerationParams,
-    dtype: Dtype,
+    choice: Choice,
     engine: Engine,
     handle: Handle,
 }
@@ -55,19 +56,9 @@ impl Worker {
             });
         }
         let bundle = Bundle::open(&config.bundle)?.expect(role)?;
-        let dtype = match config.dtype {
-            Dtype::F32 => refract_model::Dtype::F32,
-            Dtype::Bf16 => refract_model::Dtype::Bf16,
-        };
-        let model = Model::load(
-            &config.bundle,
-            &LoadOptions {
-                dtype,
-                device: candle_core::Device::Cpu,
-            },
-        )?;
-        let spec = model.spec().clone();
-        let mut params = GenerationParams::for_model(&spec, model.generation_defaults());
+        let opened = refract_engine::open(&config.bundle, &config.open(bundle.manifest().precision))?;
+        let (spec, choice) = (opened.spec, opened.choice);
+        let mut params = GenerationParams::for_model(&spec, &opened.defaults);
         apply(&bundle.manifest().decode, &mut params);
         params.max_new_tokens = params.max_new_tokens.min(config.new_tokens_max);
         params.min_new_tokens = params.min_new_tokens.min(params.max_new_tokens);
@@ -75,8 +66,8 @@ impl Worker {
             Role::Oracle => "oracle",
             Role::Prism => "prism",
         };
-        let engine = Engine::for_model(
-            model,
+        let engine = Engine::start(
+            opened.runner,
             config.engine(name, bundle.manifest().limits.prompt_tokens_max),
         )?;
         let handle = engine.handle();
@@ -84,7 +75,7 @@ impl Worker {
             bundle: Arc::new(bundle),
             spec,
             params,
-            dtype: config.dtype,
+            choice,
             engine,
             handle,
         })
@@ -106,8 +97,9 @@ impl Worker {
         }
     }
 
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    /// How the weights are held: `f32`, `int8` or `bf16`.
+    pub fn precision(&self) -> &'static str {
+        self.choice.weights.name()
     }
 
     pub fn handle(&self) -> &Handle {

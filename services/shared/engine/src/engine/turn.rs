@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::{Health, Stats};
+use crate::draft::Book;
 use crate::error::Error;
 use crate::generation::{Finish, Finished, Hypothesis, Outbox};
 use crate::handle::Shared;
@@ -70,6 +71,7 @@ struct Loop<R> {
     /// Logits of a step, `[rows, vocab]`; as large as the largest step so far.
     buffer: Vec<f32>,
     scratch: Scratch,
+    book: Book,
     /// Ends of this turn. Told after the turn is published: who has a result finds it counted and its memory free.
     ended: Vec<(Arc<Outbox>, Result<Finished, Error>)>,
     stats: Stats,
@@ -91,10 +93,11 @@ struct Active {
     phases: Phases,
 }
 
-/// The place of a sequence's rows among those of a step.
+/// The place of a sequence's rows, and of their lines of logits, among those of a step.
 struct Span {
     id: SequenceId,
     rows: std::ops::Range<usize>,
+    lines: std::ops::Range<usize>,
 }
 
 impl<R: Runner> Loop<R> {
@@ -112,6 +115,7 @@ impl<R: Runner> Loop<R> {
             arrivals: Vec::new(),
             buffer: Vec::new(),
             scratch: Scratch::default(),
+            book: Book::default(),
             ended: Vec::new(),
             stats,
             faults: VecDeque::new(),
@@ -280,23 +284,30 @@ impl<R: Runner> Loop<R> {
     /// Decodes one token of every running row and lets each sequence move on. Returns the rows decoded.
     fn decode(&mut self) -> usize {
         let begun = Instant::now();
+        self.draft();
         let mut spans = Vec::with_capacity(self.scheduler.running().len());
+        let mut lines = 0;
         let mut rows: Vec<DecodeRow<'_>> = Vec::new();
         for id in self.scheduler.running() {
             let (Some(active), Some(lease)) = (self.active.get(id), self.scheduler.lease(*id)) else {
                 continue;
             };
             let first = rows.len();
-            rows.extend(active.sequence.rows().map(|(row, ids)| DecodeRow {
-                row,
-                cross: lease.cross,
-                ids,
-                kept: ids.len() - 1,
-                wanted: 1,
+            let first_line = lines;
+            rows.extend(active.sequence.rows().map(|(row, ids, drafted)| {
+                lines += 1 + drafted;
+                DecodeRow {
+                    row,
+                    cross: lease.cross,
+                    ids,
+                    kept: ids.len() - 1 - drafted,
+                    wanted: 1 + drafted,
+                }
             }));
             spans.push(Span {
                 id: *id,
                 rows: first..rows.len(),
+                lines: first_line..lines,
             });
         }
         if rows.is_empty() {
@@ -304,17 +315,17 @@ impl<R: Runner> Loop<R> {
         }
         let vocab = self.shared.shape.vocab;
         let mut buffer = std::mem::take(&mut self.buffer);
-        if buffer.len() < rows.len() * vocab {
-            buffer.resize(rows.len() * vocab, 0.0);
+        if buffer.len() < lines * vocab {
+            buffer.resize(lines * vocab, 0.0);
         }
         let mut failed = Vec::new();
-        let decoded = rows.len();
+        let mut decoded = rows.len();
         decode_apart(
             &mut self.runner,
             &spans,
             &rows,
             vocab,
-            &mut buffer[..decoded * vocab],
+            &mut buffer[..lines * vocab],
             &mut failed,
         );
         drop(rows);
@@ -322,9 +333,9 @@ impl<R: Runner> Loop<R> {
             self.end(id, Err(error));
         }
         for span in spans {
-            self.advance(
+            decoded += self.advance(
                 &span,
-                &mut buffer[span.rows.start * vocab..span.rows.end * vocab],
+                &mut buffer[span.lines.start * vocab..span.lines.end * vocab],
                 begun,
             );
         }
@@ -340,9 +351,40 @@ impl<R: Runner> Loop<R> {
         decoded
     }
 
-    fn advance(&mut self, span: &Span, lines: &mut [f32], begun: Instant) {
-        let Some(active) = self.active.get_mut(&span.id) else {
+    /// Lets greedy sequences guess ahead, as far as a step has room.
+    fn draft(&mut self) {
+        let config = &self.shared.config;
+        if config.draft_tokens_max == 0 || !self.shared.shape.exact_drafts {
             return;
+        }
+        let rows: usize = self
+            .scheduler
+            .running()
+            .iter()
+            .filter_map(|id| self.active.get(id))
+            .map(|active| active.sequence.rows().count())
+            .sum();
+        let most = config.step_draft_tokens_max.min(config.step_decode_tokens_max);
+        let mut room = most.saturating_sub(rows);
+        let mut drafted = 0;
+        for id in self.scheduler.running() {
+            if room == 0 {
+                break;
+            }
+            if let Some(active) = self.active.get_mut(id) {
+                let made = active.sequence.draft(&self.book, config, room);
+                room -= made;
+                drafted += made;
+            }
+        }
+        self.stats.drafted_tokens += drafted as u64;
+        self.shared.meters.drafted.increment(drafted as u64);
+    }
+
+    /// Moves a sequence on; returns how many tokens it guessed right.
+    fn advance(&mut self, span: &Span, lines: &mut [f32], begun: Instant) -> usize {
+        let Some(active) = self.active.get_mut(&span.id) else {
+            return 0;
         };
         active.steps += 1;
         active.decode_begun.get_or_insert(begun);
@@ -351,11 +393,20 @@ impl<R: Runner> Loop<R> {
             .advance(lines, self.shared.shape.vocab, &mut self.scratch)
         {
             Ok(step) => step,
-            Err(error) => return self.end(span.id, Err(error)),
+            Err(error) => {
+                self.end(span.id, Err(error));
+                return 0;
+            }
         };
+        if self.shared.config.draft_tokens_max > 0 {
+            active.sequence.teach(&mut self.book, step.produced.len());
+        }
+        self.stats.drafted_right += step.guessed as u64;
+        self.shared.meters.drafted_right.increment(step.guessed as u64);
         active.outbox.push(&step.produced);
         if let Some(hypotheses) = step.end {
-            return self.end(span.id, Ok(hypotheses));
+            self.end(span.id, Ok(hypotheses));
+            return step.guessed;
         }
         if !step.moves.is_empty() {
             self.runner.reorder(&step.moves);
@@ -367,6 +418,7 @@ impl<R: Runner> Loop<R> {
         for row in step.done {
             self.scheduler.settle_row(span.id, row);
         }
+        step.guessed
     }
 
     /// The end of a sequence, wherever it is: gives back what it holds and tells its caller.
@@ -503,7 +555,7 @@ fn decode_apart(
     }
     warn!(sequences = spans.len(), %error, "a decode batch failed");
     let (left, right) = spans.split_at(spans.len() / 2);
-    let middle = (right[0].rows.start - first.rows.start) * vocab;
+    let middle = (right[0].lines.start - first.lines.start) * vocab;
     let (left_lines, right_lines) = lines.split_at_mut(middle);
     decode_apart(runner, left, rows, vocab, left_lines, failed);
     decode_apart(runner, right, rows, vocab, right_lines, failed);

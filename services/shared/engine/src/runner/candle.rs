@@ -321,6 +321,8 @@ impl Runner for ModelRunner {
     fn shape(&self) -> Shape {
         let spec = self.model.spec();
         Shape {
+            // Products of other sizes are summed in another order.
+            exact_drafts: false,
             vocab: spec.vocab,
             decoder_start: spec.decoder_start,
             prompt_positions_max: spec.positions_max,

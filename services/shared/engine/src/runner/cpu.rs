@@ -52,6 +52,11 @@ const ENCODE_TOKENS: usize = 640;
 impl CpuRunner {
     /// Loads a directory in the Hugging Face layout, strictly, and packs it.
     pub fn load(dir: &Path, options: &CpuOptions) -> Result<Self, RunnerError> {
+        Self::pack(&Stored::open(dir)?, options)
+    }
+
+    /// Packs what was opened.
+    pub fn pack(stored: &Stored, options: &CpuOptions) -> Result<Self, RunnerError> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -61,8 +66,7 @@ impl CpuRunner {
             None => Isa::from_environment().map_err(RunnerError::new)?,
         };
         let kernels = Kernels::new(isa, threads).map_err(RunnerError::new)?;
-        let stored = Stored::open(dir).map_err(RunnerError::new)?;
-        let network = load::load(&stored, options.precision)?;
+        let network = load::load(stored, options.precision)?;
         let spec = stored.spec().clone();
         let shape = MemoryShape {
             layers: spec.decoder_layers,
@@ -96,6 +100,10 @@ impl CpuRunner {
 
     pub fn isa(&self) -> Isa {
         self.kernels.isa()
+    }
+
+    pub fn threads(&self) -> usize {
+        self.kernels.threads()
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), RunnerError> {
@@ -258,6 +266,7 @@ impl CpuRunner {
 impl Runner for CpuRunner {
     fn shape(&self) -> Shape {
         Shape {
+            exact_drafts: true,
             vocab: self.spec.vocab,
             decoder_start: self.spec.decoder_start,
             prompt_positions_max: self.spec.positions_max,

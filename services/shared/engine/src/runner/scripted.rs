@@ -119,6 +119,7 @@ impl Scripted {
     /// Says the prompt back, token by token, then `eos`. Vocabulary 100, decoder start 0.
     pub fn echo(eos: u32) -> Self {
         let shape = Shape {
+            exact_drafts: true,
             vocab: 100,
             decoder_start: 0,
             prompt_positions_max: None,

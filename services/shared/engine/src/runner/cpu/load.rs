@@ -1,7 +1,8 @@
-//! From a directory to packed matrices: one tensor at a time, so that little more than the packed weights is ever held.
+//! From a directory to packed matrices: some rows at a time, so that little more than the packed weights is ever held.
 
-use refract_kernel::{Activation, Matrix, Part, Precision, Table};
-use refract_model::{BartConfig, Config, Stored, T5Config};
+use refract_kernel::{Activation, Matrix, Packing, Precision, Table};
+use refract_model::quantised::is_quantised;
+use refract_model::{BartConfig, Config, Rows, Stored, T5Config};
 
 use super::network::{
     Attention, Distances, FeedForward, GatedPair, Layer, Network, Norm, Positions, Stack, Sublayer,
@@ -43,39 +44,64 @@ impl Loader<'_> {
         self.stored.read(name).map_err(RunnerError::new)
     }
 
-    /// `names` below one another, with their biases where the architecture has them.
-    fn matrix(
-        &self,
-        names: &[String],
-        inputs: usize,
-        biased: bool,
-        precision: Precision,
-    ) -> Result<Matrix, RunnerError> {
-        let mut weights = Vec::with_capacity(names.len());
-        for name in names {
-            let bias = if biased {
-                Some(self.read(&format!("{name}.bias"))?)
-            } else {
-                None
-            };
-            weights.push((self.read(&format!("{name}.weight"))?, bias));
+    /// How a tensor is held: what stays exact in a file of bytes stays exact here.
+    fn precision(&self, name: &str) -> Precision {
+        if is_quantised(name) {
+            self.precision
+        } else {
+            Precision::F32
         }
-        let parts: Vec<Part<'_>> = weights
-            .iter()
-            .map(|(weight, bias)| Part {
-                weight,
-                bias: bias.as_deref(),
-            })
-            .collect();
-        Matrix::pack(precision, inputs, &parts).map_err(RunnerError::new)
+    }
+
+    /// `names` below one another, with their biases where the architecture has them.
+    fn matrix(&self, names: &[String], inputs: usize, biased: bool) -> Result<Matrix, RunnerError> {
+        let weights: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+        let outputs = weights.iter().map(|name| self.rows(name)).sum();
+        let precision = weights
+            .first()
+            .map_or(self.precision, |name| self.precision(name));
+        let mut packing = Packing::new(precision, inputs, outputs).map_err(RunnerError::new)?;
+        for (name, weight) in names.iter().zip(&weights) {
+            self.pack(weight, &mut packing)?;
+            if biased {
+                packing
+                    .bias(&self.read(&format!("{name}.bias"))?)
+                    .map_err(RunnerError::new)?;
+            }
+        }
+        packing.finish().map_err(RunnerError::new)
+    }
+
+    fn pack(&self, name: &str, packing: &mut Packing) -> Result<(), RunnerError> {
+        self.stored.rows(name, |rows| {
+            let pushed = match rows {
+                Rows::Floats(rows) => packing.push(rows),
+                Rows::Bytes { bytes, scales } => packing.push_bytes(bytes, scales),
+            };
+            pushed.map_err(RunnerError::new)
+        })
+    }
+
+    fn rows(&self, name: &str) -> usize {
+        self.stored.shape(name).map_or(0, |(rows, _)| rows)
     }
 
     fn linear(&self, name: String, inputs: usize, biased: bool) -> Result<Matrix, RunnerError> {
-        self.matrix(&[name], inputs, biased, self.precision)
+        self.matrix(&[name], inputs, biased)
     }
 
-    fn table(&self, name: &str, width: usize, precision: Precision) -> Result<Table, RunnerError> {
-        Table::pack(precision, width, &self.read(name)?).map_err(RunnerError::new)
+    fn table(&self, name: &str, width: usize) -> Result<Table, RunnerError> {
+        let mut table = Table::zeroed(self.precision(name), width, self.rows(name));
+        let mut first = 0;
+        self.stored.rows(name, |rows| {
+            let (count, set) = match rows {
+                Rows::Floats(rows) => (rows.len() / width.max(1), table.set(first, rows)),
+                Rows::Bytes { bytes, scales } => (scales.len(), table.set_bytes(first, bytes, scales)),
+            };
+            first += count;
+            set.map_err(RunnerError::new)
+        })?;
+        Ok(table)
     }
 
     /// The head, and the embeddings unless they are the head.
@@ -86,15 +112,16 @@ impl Loader<'_> {
         bias: Option<Vec<f32>>,
     ) -> Result<(Matrix, Option<Table>), RunnerError> {
         let own = self.stored.own_head();
-        let weight = self.read(if own { "lm_head.weight" } else { embeddings })?;
-        let parts = [Part {
-            weight: &weight,
-            bias: bias.as_deref(),
-        }];
-        let head = Matrix::pack(self.precision, width, &parts).map_err(RunnerError::new)?;
-        drop(weight);
+        let name = if own { "lm_head.weight" } else { embeddings };
+        let mut packing =
+            Packing::new(self.precision(name), width, self.rows(name)).map_err(RunnerError::new)?;
+        self.pack(name, &mut packing)?;
+        if let Some(bias) = bias {
+            packing.bias(&bias).map_err(RunnerError::new)?;
+        }
+        let head = packing.finish().map_err(RunnerError::new)?;
         let table = if own {
-            Some(self.table(embeddings, width, self.precision)?)
+            Some(self.table(embeddings, width)?)
         } else {
             None
         };
@@ -116,22 +143,9 @@ impl Loader<'_> {
                 let gate = self.read(&format!("{at}.user_item_gate"))?;
                 let inputs = sizes.user_width + sizes.item_width;
                 Some(GatedPair {
-                    users: self.table(
-                        &format!("{at}.user_whole_embeddings.weight"),
-                        sizes.user_width,
-                        self.precision,
-                    )?,
-                    items: self.table(
-                        &format!("{at}.item_whole_embeddings.weight"),
-                        sizes.item_width,
-                        self.precision,
-                    )?,
-                    project: self.matrix(
-                        &[format!("{at}.user_item_proj.0")],
-                        inputs,
-                        true,
-                        Precision::F32,
-                    )?,
+                    users: self.table(&format!("{at}.user_whole_embeddings.weight"), sizes.user_width)?,
+                    items: self.table(&format!("{at}.item_whole_embeddings.weight"), sizes.item_width)?,
+                    project: self.matrix(&[format!("{at}.user_item_proj.0")], inputs, true)?,
                     gate: gate.first().map_or(0.0, |g| 1.0 / (1.0 + (-g).exp())),
                 })
             }
@@ -140,12 +154,7 @@ impl Loader<'_> {
         let cross = (0..c.decoder_layers)
             .map(|i| {
                 let at = format!("model.decoder.layers.{i}.encoder_attn");
-                self.matrix(
-                    &[format!("{at}.k_proj"), format!("{at}.v_proj")],
-                    width,
-                    true,
-                    self.precision,
-                )
+                self.matrix(&[format!("{at}.k_proj"), format!("{at}.v_proj")], width, true)
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Network {
@@ -189,7 +198,7 @@ impl Loader<'_> {
                 own: Sublayer {
                     norm: norm(format!("{own}_layer_norm"))?,
                     f: Attention {
-                        into: self.matrix(&into, width, true, self.precision)?,
+                        into: self.matrix(&into, width, true)?,
                         out: self.linear(format!("{own}.out_proj"), width, true)?,
                     },
                 },
@@ -222,11 +231,7 @@ impl Loader<'_> {
             scale: ((width / heads) as f64).powf(-0.5) as f32,
             norm_first: false,
             positions: Some(Positions {
-                table: self.table(
-                    &format!("model.{stack}.embed_positions.weight"),
-                    width,
-                    Precision::F32,
-                )?,
+                table: self.table(&format!("model.{stack}.embed_positions.weight"), width)?,
                 offset: POSITION_OFFSET,
             }),
             entry: Some(norm(format!("model.{stack}.layernorm_embedding"))?),
@@ -241,12 +246,7 @@ impl Loader<'_> {
         let cross = (0..c.decoder_layers())
             .map(|i| {
                 let at = format!("decoder.block.{i}.layer.1.EncDecAttention");
-                self.matrix(
-                    &[format!("{at}.k"), format!("{at}.v")],
-                    c.d_model,
-                    false,
-                    self.precision,
-                )
+                self.matrix(&[format!("{at}.k"), format!("{at}.v")], c.d_model, false)
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Network {
@@ -288,12 +288,7 @@ impl Loader<'_> {
                 own: Sublayer {
                     norm: norm(format!("{at}.0.layer_norm"))?,
                     f: Attention {
-                        into: self.matrix(
-                            &["q", "k", "v"].map(|n| format!("{own}.{n}")),
-                            width,
-                            false,
-                            self.precision,
-                        )?,
+                        into: self.matrix(&["q", "k", "v"].map(|n| format!("{own}.{n}")), width, false)?,
                         out: self.linear(format!("{own}.o"), inner, false)?,
                     },
                 },
@@ -311,9 +306,9 @@ impl Loader<'_> {
                 feed_forward: Sublayer {
                     norm: norm(format!("{last}.layer_norm"))?,
                     f: FeedForward {
-                        inner: self.matrix(&names, width, false, self.precision)?,
+                        inner: self.matrix(&names, width, false)?,
                         // Its inputs have outliers that one scale a row does not survive.
-                        outer: self.matrix(&[format!("{dense}.wo")], c.d_ff, false, Precision::F32)?,
+                        outer: self.matrix(&[format!("{dense}.wo")], c.d_ff, false)?,
                         activation: activation(act),
                         gated,
                     },
