@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-net", &["refract-resilience"]),
     ("refract-knowledge", &["refract-domain"]),
     ("refract-chassis", &["refract-resilience"]),
+    ("refract-plan", &["refract-loadtest"]),
     (
         "refract-station",
         &[

@@ -45,8 +45,49 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.
     Quantize(Quantize),
+    /// How many machines of each kind for a load, and what they cost: a simulation from measured times.
+    Plan(Plan),
     /// Draw the demo's synthetic population again from its taste model (seeded: the same bytes every time).
     Population(Population),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// What is known and promised (TOML); without it, modest assumptions. `--print` shows every key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Show the plan in force, and end.
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Requests a second to plan for.
+    #[arg(long, value_delimiter = ',', default_values_t = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0], value_parser = rate)]
+    pub(crate) rates: Vec<f64>,
+    /// Plots of machines, price and memory over the rate.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Measure the stations of this running cluster, and print the plan with their times.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "validate")]
+    pub(crate) calibrate: Option<String>,
+    /// Measure this running `refract serve all`, predict the loads of `--rates`, run them, and print the error.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) validate: Option<String>,
+    /// Length of each load of `--validate`.
+    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: std::time::Duration,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && (0.001..=1e7).contains(&rate) => Ok(rate),
+        _ => Err("must be from 0.001 to 10^7".to_owned()),
+    }
 }
 
 #[derive(Debug, Args, Clone, Default)]

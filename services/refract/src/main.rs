@@ -11,6 +11,7 @@ mod eval;
 mod generate;
 mod import;
 mod imports;
+mod plan;
 mod plot;
 mod population;
 mod quantize;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(Eval::Labels(args)) => quietly(eval::labels::run(&args)),
         Command::Eval(Eval::Report(args)) => eval::page::run(&args),
         Command::Eval(Eval::Texts(args)) => eval::texts::run(&args, &mut std::io::stdout().lock()),
+        Command::Plan(args) => plan::run(&args),
         Command::Population(args) => say(population::run(&args.data, args.seed)?),
     }
 }

@@ -1,0 +1,450 @@
+//! The cluster, event by event: requests arrive, are ranked, their items looked up, asked about, written.
+//!
+//! A large cluster is simulated by a slice of it: with every pool and the load divided by the same number, each machine
+//! sees what it would see, so 10⁵ requests a second cost no more events than a hundred.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::time::Duration;
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use refract_loadtest::schedule::{self, Arrivals};
+use refract_loadtest::summary::curve;
+
+use crate::plan::{Plan, Station};
+use crate::station::Node;
+
+/// Machines of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub ranker: usize,
+    pub oracle: usize,
+    pub prism: usize,
+}
+
+/// What memory knows when the run begins.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// The long run: this share of users is found.
+    Share(f64),
+    /// The given user of each start; a user is known from its first answer on.
+    Askers(Vec<usize>),
+}
+
+/// One run of the simulation.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Requests a second at the whole cluster.
+    pub rate: f64,
+    pub duration: Duration,
+    pub known: Known,
+    /// All stations stand on one machine and slow each other down.
+    pub is_together: bool,
+    pub seed: u64,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    pub answered_per_second: f64,
+    /// 101 quantiles each.
+    pub slate_ms: Vec<f64>,
+    pub item_ms: Vec<f64>,
+    pub complete_ms: Vec<f64>,
+    pub hit_share: f64,
+    pub without_knowledge_share: f64,
+    /// Share of the capacity in use.
+    pub busy: [f64; 3],
+    pub requests: usize,
+}
+
+/// The most machines of a pool that a slice has.
+const SLICE_NODES_MAX: usize = 12;
+
+const RANKER: usize = 0;
+const ORACLE: usize = 1;
+const PRISM: usize = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Time(f64);
+
+impl Eq for Time {}
+
+impl PartialOrd for Time {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Time {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrives(usize),
+    /// Station, node, and the node's version when this end was foreseen.
+    Ends(usize, usize, u64),
+    /// The item's patience with the Oracle is over.
+    GivesUp(usize),
+    /// The item goes to the Oracle.
+    Asks(usize),
+    /// The item goes to a Prism.
+    Writes(usize),
+}
+
+struct Request {
+    begun: f64,
+    left: usize,
+    user: Option<usize>,
+}
+
+struct Item {
+    request: usize,
+    /// Whether it still waits for the Oracle's answer.
+    is_asking: bool,
+}
+
+/// What a job of a station is about.
+#[derive(Clone, Copy)]
+enum About {
+    Request(usize),
+    Item(usize),
+}
+
+struct Simulation<'a> {
+    stations: [&'a Station; 3],
+    pools: [Vec<Node>; 3],
+    jobs: Vec<(About, usize, usize)>,
+    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    order: u64,
+    requests: Vec<Request>,
+    items: Vec<Item>,
+    draw: ChaCha8Rng,
+    is_together: bool,
+}
+
+/// Runs it. `plan` must have been checked.
+pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
+    let sizes = [size.ranker.max(1), size.oracle.max(1), size.prism.max(1)];
+    let largest = sizes.into_iter().max().unwrap_or(1);
+    // A pool that the slice would cut below one machine keeps one, so small pools set how thin the slice may be.
+    let smallest = sizes.into_iter().min().unwrap_or(1);
+    let part = (largest.div_ceil(SLICE_NODES_MAX)).min(smallest).max(1);
+    let nodes = sizes.map(|n| ((n as f64 / part as f64).round() as usize).max(1));
+    let rate = run.rate / part as f64;
+    let starts = schedule::starts(Arrivals::Poisson, rate, run.duration, run.seed);
+
+    let mut it = Simulation {
+        stations: [&plan.ranker, &plan.oracle, &plan.prism],
+        pools: nodes.map(|n| vec![Node::default(); n]),
+        jobs: Vec::new(),
+        events: BinaryHeap::new(),
+        order: 0,
+        requests: Vec::with_capacity(starts.len()),
+        items: Vec::new(),
+        draw: ChaCha8Rng::seed_from_u64(run.seed ^ 0xd15c),
+        is_together: run.is_together,
+    };
+    for (n, start) in starts.iter().enumerate() {
+        it.at(start.as_secs_f64() * 1e3, Event::Arrives(n));
+        it.requests.push(Request {
+            begun: start.as_secs_f64() * 1e3,
+            left: plan.load.items,
+            user: match &run.known {
+                Known::Askers(askers) => askers.get(n % askers.len().max(1)).copied(),
+                Known::Share(_) => None,
+            },
+        });
+    }
+
+    let mut known: HashSet<usize> = HashSet::new();
+    let (mut slates, mut items_ms, mut complete) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut hits, mut without, mut explained) = (0usize, 0usize, 0usize);
+    let mut last = 0.0f64;
+    while let Some(Reverse((Time(now), _, event))) = it.events.pop() {
+        last = last.max(now);
+        match event {
+            Event::Arrives(request) => it.send(RANKER, now, About::Request(request)),
+            Event::Ends(station, node, version) => {
+                if it.pools[station][node].version != version {
+                    continue;
+                }
+                let Some(about) = it.end(station, node, now) else {
+                    continue;
+                };
+                match about {
+                    About::Request(request) => {
+                        slates.push(now - it.requests[request].begun);
+                        let is_hit = match (&run.known, it.requests[request].user) {
+                            (Known::Share(share), _) => it.draw.random::<f64>() < *share,
+                            (Known::Askers(_), user) => user.is_some_and(|user| known.contains(&user)),
+                        };
+                        for _ in 0..plan.load.items {
+                            it.items.push(Item {
+                                request,
+                                is_asking: !is_hit,
+                            });
+                            let item = it.items.len() - 1;
+                            let looked_up = now + plan.memory.lookup_ms;
+                            if is_hit {
+                                hits += 1;
+                                it.at(looked_up, Event::Writes(item));
+                            } else {
+                                it.at(looked_up, Event::Asks(item));
+                                it.at(now + plan.promises.consult_cap_ms, Event::GivesUp(item));
+                            }
+                        }
+                    }
+                    About::Item(item) if station == ORACLE => {
+                        if std::mem::take(&mut it.items[item].is_asking) {
+                            if let Some(user) = it.requests[it.items[item].request].user {
+                                known.insert(user);
+                            }
+                            it.at(now, Event::Writes(item));
+                        }
+                    }
+                    About::Item(item) => {
+                        explained += 1;
+                        let request = &mut it.requests[it.items[item].request];
+                        items_ms.push(now - request.begun);
+                        request.left -= 1;
+                        if request.left == 0 {
+                            complete.push(now - request.begun);
+                        }
+                    }
+                }
+            }
+            Event::GivesUp(item) => {
+                if std::mem::take(&mut it.items[item].is_asking) {
+                    without += 1;
+                    it.at(now, Event::Writes(item));
+                }
+            }
+            Event::Asks(item) => it.send(ORACLE, now, About::Item(item)),
+            Event::Writes(item) => it.send(PRISM, now, About::Item(item)),
+        }
+    }
+    let busy = [RANKER, ORACLE, PRISM].map(|station| {
+        let pool = &it.pools[station];
+        pool.iter().map(Node::busy_ms).sum::<f64>() / pool.len() as f64 / last.max(1.0)
+    });
+    Seen {
+        // What was begun and ended, over the time it took: below the rate when the cluster falls behind.
+        answered_per_second: part as f64 * complete.len() as f64
+            / (last.max(1.0) / 1e3).max(run.duration.as_secs_f64()),
+        requests: it.requests.len(),
+        slate_ms: curve(&mut slates),
+        item_ms: curve(&mut items_ms),
+        complete_ms: curve(&mut complete),
+        hit_share: hits as f64 / explained.max(1) as f64,
+        without_knowledge_share: without as f64 / explained.max(1) as f64,
+        busy,
+    }
+}
+
+impl Simulation<'_> {
+    fn at(&mut self, time: f64, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse((Time(time), self.order, event)));
+    }
+
+    /// The less busy of two machines, as our clients choose.
+    fn send(&mut self, station: usize, now: f64, about: About) {
+        let pool = &self.pools[station];
+        let one = self.draw.random_range(0..pool.len());
+        let other = self.draw.random_range(0..pool.len());
+        let node = if pool[other].load() < pool[one].load() {
+            other
+        } else {
+            one
+        };
+        let size = self.size(self.stations[station].spread);
+        self.jobs.push((about, station, node));
+        let job = self.jobs.len() - 1;
+        self.settle(now);
+        let others = self.others(station);
+        self.pools[station][node].take(self.stations[station], now, others, job, size);
+        self.foresee(station, node);
+    }
+
+    fn end(&mut self, station: usize, node: usize, now: f64) -> Option<About> {
+        self.settle(now);
+        let others = self.others(station);
+        let job = self.pools[station][node].end(self.stations[station], now, others)?;
+        self.foresee(station, node);
+        Some(self.jobs[job].0)
+    }
+
+    /// Jobs of the other stations on the same machine.
+    fn others(&self, station: usize) -> usize {
+        if !self.is_together {
+            return 0;
+        }
+        [RANKER, ORACLE, PRISM]
+            .into_iter()
+            .filter(|other| *other != station)
+            .map(|other| self.pools[other].iter().map(Node::load).sum::<usize>())
+            .sum()
+    }
+
+    /// Before anything changes on a shared machine, everybody's progress so far is noted at the old pace.
+    fn settle(&mut self, now: f64) {
+        if self.is_together {
+            for station in [RANKER, ORACLE, PRISM] {
+                let others = self.others(station);
+                for node in &mut self.pools[station] {
+                    node.advance(self.stations[station], now, others);
+                }
+            }
+        }
+    }
+
+    /// Announces the next end of a node; on a shared machine of all, for all paces have changed.
+    fn foresee(&mut self, station: usize, node: usize) {
+        let places: Vec<(usize, usize)> = if self.is_together {
+            [RANKER, ORACLE, PRISM]
+                .into_iter()
+                .flat_map(|s| (0..self.pools[s].len()).map(move |n| (s, n)))
+                .collect()
+        } else {
+            vec![(station, node)]
+        };
+        for (s, n) in places {
+            let others = self.others(s);
+            self.pools[s][n].version += 1;
+            let version = self.pools[s][n].version;
+            if let Some(at) = self.pools[s][n].next_end(self.stations[s], others) {
+                self.at(at, Event::Ends(s, n, version));
+            }
+        }
+    }
+
+    /// Around 1 on average: a log-normal of this spread, by the sum of twelve uniform numbers.
+    fn size(&mut self, spread: f64) -> f64 {
+        let variance = (1.0 + spread * spread).ln();
+        let normal: f64 = (0..12).map(|_| self.draw.random::<f64>()).sum::<f64>() - 6.0;
+        (variance.sqrt() * normal - variance / 2.0).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let mut plan = Plan::default();
+        for station in [&mut plan.ranker, &mut plan.oracle, &mut plan.prism] {
+            station.spread = 0.0;
+            station.each_more_ms = 0.0;
+            station.at_once_max = 1;
+        }
+        plan.load.items = 1;
+        plan.memory.lookup_ms = 0.0;
+        plan.promises.consult_cap_ms = 1e9;
+        plan
+    }
+
+    fn run(rate: f64, seconds: u64, share: f64) -> Run {
+        Run {
+            rate,
+            duration: Duration::from_secs(seconds),
+            known: Known::Share(share),
+            is_together: false,
+            seed: 3,
+        }
+    }
+
+    fn one() -> Size {
+        Size {
+            ranker: 1,
+            oracle: 1,
+            prism: 1,
+        }
+    }
+
+    #[test]
+    fn a_single_queue_waits_as_theory_says() {
+        // M/D/1: the mean wait is ρ/(2(1−ρ)) of a service; here only the ranker queues.
+        let mut plan = plan();
+        plan.ranker.alone_ms = 100.0;
+        plan.oracle.alone_ms = 1e-6;
+        plan.prism.alone_ms = 1e-6;
+        let seen = simulate(&plan, one(), &run(5.0, 20_000, 1.0));
+        let mean = seen.slate_ms.iter().sum::<f64>() / 101.0;
+        assert!((145.0..157.0).contains(&mean), "100 + 50 expected: {mean}");
+        assert!((seen.busy[RANKER] - 0.5).abs() < 0.02, "{:?}", seen.busy);
+    }
+
+    #[test]
+    fn an_idle_cluster_takes_the_sum_of_its_stations_and_hits_skip_the_oracle() {
+        let mut plan = plan();
+        (plan.ranker.alone_ms, plan.oracle.alone_ms, plan.prism.alone_ms) = (1.0, 70.0, 20.0);
+        let miss = simulate(&plan, one(), &run(0.01, 10_000, 0.0));
+        assert!(
+            (miss.complete_ms[50] - 91.0).abs() < 1e-6,
+            "{}",
+            miss.complete_ms[50]
+        );
+        let hit = simulate(&plan, one(), &run(0.01, 10_000, 1.0));
+        assert!((hit.complete_ms[50] - 21.0).abs() < 1e-6);
+        assert_eq!((miss.hit_share, hit.hit_share), (0.0, 1.0));
+    }
+
+    #[test]
+    fn who_waits_too_long_for_the_oracle_goes_on_without() {
+        let mut plan = plan();
+        plan.oracle.alone_ms = 1_000.0;
+        plan.promises.consult_cap_ms = 500.0;
+        let seen = simulate(&plan, one(), &run(1.0, 100, 0.0));
+        assert_eq!(seen.without_knowledge_share, 1.0);
+        assert!(seen.complete_ms[100] < 800.0, "{}", seen.complete_ms[100]);
+    }
+
+    #[test]
+    fn a_user_is_known_from_the_first_answer_on() {
+        let mut run = run(1.0, 200, 0.0);
+        run.known = Known::Askers(vec![0, 1, 0, 1, 0, 1]);
+        let seen = simulate(&plan(), one(), &run);
+        assert!(
+            seen.hit_share > 0.95 && seen.hit_share < 1.0,
+            "{}",
+            seen.hit_share
+        );
+    }
+
+    #[test]
+    fn a_slice_sees_what_the_whole_sees() {
+        let mut plan = plan();
+        plan.prism.at_once_max = 8;
+        plan.prism.each_more_ms = 5.0;
+        let size = |n| Size {
+            ranker: n,
+            oracle: n,
+            prism: n,
+        };
+        let small = simulate(&plan, size(12), &run(240.0, 60, 0.7));
+        let large = simulate(&plan, size(1_200), &run(24_000.0, 60, 0.7));
+        let ratio = large.complete_ms[99] / small.complete_ms[99];
+        assert!((0.8..1.25).contains(&ratio), "{ratio}");
+        assert!((large.answered_per_second / small.answered_per_second - 100.0).abs() < 5.0);
+    }
+
+    #[test]
+    fn stations_on_one_machine_slow_each_other_down() {
+        let mut plan = plan();
+        for station in [&mut plan.oracle, &mut plan.prism] {
+            station.at_once_max = 64;
+            station.each_more_ms = 20.0;
+        }
+        let mut together = run(10.0, 100, 0.5);
+        let apart = simulate(&plan, one(), &together);
+        together.is_together = true;
+        let together = simulate(&plan, one(), &together);
+        assert!(together.complete_ms[50] > apart.complete_ms[50]);
+        assert_eq!(together.requests, apart.requests);
+    }
+}
