@@ -31,6 +31,9 @@ def engine(name: str) -> list[tuple]:
     return [
         ("Sequences", "Running and waiting, summed over pods. Waiting for long means: too few pods.", "short",
          [(f"sum(refract_engine_sequences_running{here})", "running"), (f"sum(refract_engine_sequences_waiting{here})", "waiting")]),
+        ("Guessed ahead", "Tokens guessed from the prompt, and those that were right: what speculation saves.", "short",
+         [(f"sum(rate(refract_engine_drafted_tokens_total{here}[$__rate_interval]))", "guessed"),
+          (f"sum(rate(refract_engine_drafted_tokens_right_total{here}[$__rate_interval]))", "right")]),
         ("Tokens that wait", "Decode memory that waiting sequences will need, by pod.", "short",
          [(f"refract_engine_tokens_waiting{here}", "{{pod}}")]),
         ("Wait before the engine begins", "Time in the queue.", "s", quantiles("refract_engine_queue_seconds", "", of)),
