@@ -209,5 +209,11 @@ fn contest(
         "weight",
         cases.len(),
     ));
+    rows.push(Row::plain(
+        format!("{split}/refract/recency_decay"),
+        f64::from(model.hyper().recency_decay),
+        "weight",
+        cases.len(),
+    ));
     Ok(rows)
 }

@@ -30,6 +30,9 @@ pub struct Hyper {
     pub popularity_half_life_days: f32,
     /// How much the guessed factor of an item that nobody has liked yet counts, from 0 (unranked) to 1.
     pub cold_share: f32,
+    /// Whether training may find that order in time tells less in these data than the other fields say: it then replaces
+    /// `recency_decay` and how the neighbourhood sees order by what did best on held-out likes. Only where the blend is learnt too.
+    pub learn_order: bool,
     /// Weight of the factorisation beside the neighbourhood. Absent: learnt from held-out likes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blend: Option<f32>,
@@ -44,6 +47,7 @@ impl Default for Hyper {
             recency_decay: 0.75,
             popularity_half_life_days: 60.0,
             cold_share: 0.5,
+            learn_order: true,
             blend: None,
             signals: SignalWeights::default(),
             als: AlsHyper::default(),

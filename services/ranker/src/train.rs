@@ -50,16 +50,72 @@ const HELD_OUT_MAX: usize = 2_000;
 const HELD_OUT_MIN: usize = 50;
 const BLEND_DEFAULT: f32 = 0.3;
 const BLENDS: [f32; 12] = [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.5, 3.0, 6.0, 12.0];
+/// How much order in time may count, besides what the hyper-parameters say: from as much as on real film ratings to not at all.
+const ORDERS: [Order; 5] = [
+    Order {
+        recency_decay: 0.85,
+        distance_decay: 0.95,
+        backward_share: 0.2,
+    },
+    Order {
+        recency_decay: 0.85,
+        distance_decay: 0.98,
+        backward_share: 0.6,
+    },
+    Order {
+        recency_decay: 0.95,
+        distance_decay: 1.0,
+        backward_share: 1.0,
+    },
+    Order {
+        recency_decay: 0.985,
+        distance_decay: 1.0,
+        backward_share: 1.0,
+    },
+    Order {
+        recency_decay: 1.0,
+        distance_decay: 1.0,
+        backward_share: 1.0,
+    },
+];
+
+/// See the fields of [`Hyper`] and of its neighbourhood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Order {
+    recency_decay: f32,
+    distance_decay: f32,
+    backward_share: f32,
+}
+
+impl Order {
+    fn of(hyper: &Hyper) -> Self {
+        Self {
+            recency_decay: hyper.recency_decay,
+            distance_decay: hyper.neighbours.distance_decay,
+            backward_share: hyper.neighbours.backward_share,
+        }
+    }
+
+    fn within(self, hyper: &Hyper) -> Hyper {
+        let mut hyper = hyper.clone();
+        hyper.recency_decay = self.recency_decay;
+        hyper.neighbours.distance_decay = self.distance_decay;
+        hyper.neighbours.backward_share = self.backward_share;
+        hyper
+    }
+}
+
 /// A held-out like counts by its place within this many.
 const HELD_OUT_PLACES: usize = 20;
 
 /// Learns a model. The same data, hyper-parameters and seed give the same model on any number of threads.
 pub fn train(dataset: &Dataset, hyper: &Hyper, mut progress: impl FnMut(Progress)) -> Result<Model> {
     hyper.check()?;
-    let blend = match hyper.blend {
-        Some(given) => given,
+    let (hyper, blend) = match hyper.blend {
+        Some(given) => (hyper.clone(), given),
         None => learn_blend(dataset, hyper, &mut progress)?,
     };
+    let hyper = &hyper;
     let likes = Likes::of_dataset(dataset, hyper.signals)?;
     let learnt = Learnt::fit(&likes, hyper, &mut progress);
     let mut model = Model {
@@ -161,15 +217,20 @@ pub(crate) fn observations(dataset: &Dataset, acts: &[Act]) -> Vec<Observation> 
         .collect()
 }
 
-/// Tries every blend on likes held out from training and takes the one under which they stand highest.
-fn learn_blend(dataset: &Dataset, hyper: &Hyper, progress: &mut impl FnMut(Progress)) -> Result<f32> {
+/// Tries every blend, with every order, on likes held out from training, and takes those under which they stand highest. The held-out
+/// likes are the users' newest of the data that is trained on, so an evaluation's own held-out likes have no say.
+fn learn_blend(
+    dataset: &Dataset,
+    hyper: &Hyper,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(Hyper, f32)> {
     let interactions = dataset.interactions();
     let users = interactions.users_len() as u32;
     let able: Vec<u32> = (0..users)
         .filter(|&u| hold_out_last_like(dataset, interactions.of(u)).is_some())
         .collect();
     if able.len() < HELD_OUT_MIN {
-        return Ok(BLEND_DEFAULT);
+        return Ok((hyper.clone(), BLEND_DEFAULT));
     }
     // Every n-th, so that the sample does not hang on the order of the file's beginning.
     let stride = able.len().div_ceil(HELD_OUT_MAX);
@@ -179,18 +240,47 @@ fn learn_blend(dataset: &Dataset, hyper: &Hyper, progress: &mut impl FnMut(Progr
     }
     let acts = (0..users).map(|u| held[u as usize].as_ref().map_or(interactions.of(u), |h| h.before));
     let likes = Likes::new(dataset, hyper.signals, acts)?;
-    let learnt = Learnt::fit(&likes, hyper, &mut |p: Progress| {
+    let mut learnt = Learnt::fit(&likes, hyper, &mut |p: Progress| {
         progress(Progress {
             stage: Stage::Blend,
             ..p
         })
     });
+    let held: Vec<&HeldOut<'_>> = held.iter().flatten().collect();
+    let mut orders = vec![Order::of(hyper)];
+    orders.extend(ORDERS.iter().filter(|_| hyper.learn_order));
+    let mut best = (hyper.clone(), BLEND_DEFAULT, f64::MIN);
+    for (done, order) in orders.iter().enumerate() {
+        let tried = order.within(hyper);
+        if done > 0 && tried.neighbours != orders[done - 1].within(hyper).neighbours {
+            learnt.neighbours = neighbours::fit(&likes, &tried.neighbours);
+        }
+        let gains = gains(dataset, &tried, &learnt, &held);
+        // What the hyper-parameters say stays unless another is better.
+        for (blend, gain) in BLENDS.iter().zip(gains) {
+            if gain > best.2 {
+                best = (tried.clone(), *blend, gain);
+            }
+        }
+        progress(Progress {
+            stage: Stage::Blend,
+            done: done + 1,
+            total: orders.len(),
+            loss: None,
+        });
+    }
+    Ok((best.0, best.1))
+}
+
+/// How high the held-out likes stand, for every blend.
+fn gains(dataset: &Dataset, hyper: &Hyper, learnt: &Learnt, held: &[&HeldOut<'_>]) -> [f64; BLENDS.len()] {
+    use rayon::prelude::*;
     let items = &learnt.factors.items;
     let gram = items.gram();
     let known: Vec<bool> = (0..items.rows())
         .map(|n| items.row(n).iter().any(|v| *v != 0.0))
         .collect();
-    let gain_of = |held: &HeldOut<'_>| {
+    let gain_of = |held: &&HeldOut<'_>| {
         let history = observations(dataset, held.before);
         let weighed = weigh(&history, hyper, |i| known[i as usize]);
         let factor = als::fold_in(items, &gram, &hyper.als, &weighed);
@@ -214,15 +304,9 @@ fn learn_blend(dataset: &Dataset, hyper: &Hyper, progress: &mut impl FnMut(Progr
             }
         })
     };
+    let each: Vec<[f64; BLENDS.len()]> = held.par_iter().map(gain_of).collect();
     let mut gains = [0.0f64; BLENDS.len()];
-    {
-        use rayon::prelude::*;
-        let each: Vec<[f64; BLENDS.len()]> = held.par_iter().flatten().map(gain_of).collect();
-        each.iter()
-            .for_each(|own| gains.iter_mut().zip(own).for_each(|(g, o)| *g += o));
-    }
-    let best = (0..BLENDS.len())
-        .max_by(|&a, &b| gains[a].total_cmp(&gains[b]))
-        .unwrap_or(0);
-    Ok(BLENDS[best])
+    each.iter()
+        .for_each(|own| gains.iter_mut().zip(own).for_each(|(g, o)| *g += o));
+    gains
 }

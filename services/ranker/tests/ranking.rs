@@ -62,7 +62,51 @@ fn two_tastes() -> Parts {
 fn hyper() -> Hyper {
     let mut hyper = Hyper::default();
     hyper.als.dimensions = 16;
+    hyper.learn_order = false;
     hyper
+}
+
+/// What is liked next is the neighbour of what was liked last, and nothing before it tells anything: walks that change direction.
+fn one_after_the_other() -> Parts {
+    let mut parts = two_tastes();
+    let mut state = 99u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let ids: Vec<ItemId> = parts.items.iter().map(|i| i.id.clone()).collect();
+    parts.interactions.clear();
+    for user in 0..200usize {
+        for run in 0..4 {
+            let begin = next(ids.len());
+            for k in 0..3 {
+                parts.interactions.push(RawInteraction {
+                    user: UserId::new(format!("u{user}")),
+                    item: ids[(begin + k) % ids.len()].clone(),
+                    rating: None,
+                    at: Timestamp((user * 50 + run * 3 + k) as i64 * 3_600),
+                });
+            }
+        }
+    }
+    parts
+}
+
+#[test]
+fn recency_counts_where_order_in_time_tells_and_less_where_it_does_not() {
+    let decay = |parts: Parts| {
+        let data = Dataset::assemble(parts).unwrap();
+        let hyper = Hyper {
+            learn_order: true,
+            ..hyper()
+        };
+        train(&data, &hyper, |_| {}).unwrap().hyper().recency_decay
+    };
+    let (ordered, unordered) = (decay(one_after_the_other()), decay(two_tastes()));
+    assert!(ordered < unordered, "{ordered} {unordered}");
+    assert!(unordered >= 0.95, "{unordered}");
 }
 
 fn dataset() -> Arc<Dataset> {

@@ -11,7 +11,7 @@ use crate::dataset::Dataset;
 
 const CUTOFFS: [usize; 3] = [10, 20, 50];
 /// Whom the served ranker (the first contestant) must beat.
-const RIVAL: &str = "item_knn_last5";
+const RIVALS: [&str; 2] = ["item_knn_last5", "item_knn_all"];
 
 /// For one user, per contestant, the places (from 0) of the targets in the full order.
 pub(super) struct CaseRanks(pub(super) Vec<Vec<f64>>);
@@ -85,18 +85,18 @@ pub(super) fn rows(split: &str, names: &[&str], cases: &[CaseRanks], options: &O
             for (n, name) in names.iter().enumerate() {
                 rows.push(interval(format!("{split}/{name}/{label}"), &of(n), &samples));
             }
-            if let Some(rival) = names
+            let rivals = RIVALS
                 .iter()
-                .position(|n| *n == RIVAL)
                 .filter(|_| cutoff == CUTOFFS[0])
-            {
+                .filter_map(|rival| Some((rival, names.iter().position(|n| n == rival)?)));
+            for (name, rival) in rivals {
                 let lead: Vec<f64> = of(0)
                     .iter()
                     .zip(of(rival))
                     .map(|(own, other)| own - other)
                     .collect();
                 let row = interval(
-                    format!("{split}/{}/{label}_lead_over_{RIVAL}", names[0]),
+                    format!("{split}/{}/{label}_lead_over_{name}", names[0]),
                     &lead,
                     &samples,
                 );
