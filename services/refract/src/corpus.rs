@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  items, histories ─▶ draw: requests (a history's beginning, an item, co-likes; rare shapes on purpose)
-//!      ─▶ oracle: candidate relations, shuffled ─▶ the best two or three, by `truth::choose`
+//!      ─▶ oracle: candidate relations ─▶ the best two or three, by `truth::choose`
 //!      ─▶ prism:  style, item, history, facts (or none: `alone`) ─▶ one or two sentences, by `truth::compose`
 //! ```
 //!

@@ -8,7 +8,7 @@ use refract_domain::{Affinity, History, Interaction, Item, Signal};
 
 use super::Request;
 use super::colikes::CoLikes;
-use super::reshape::reshape;
+use super::reshape::{reshape, told_with_a_verb};
 
 /// Draws `count` requests. Histories are those of the data's users; an item is the one that came next (4 of 10), one that has a name in
 /// common with a liked item (3 of 10), or any (3 of 10). Histories are cut to a drawn length: none, one to three, or up to 25.
@@ -61,8 +61,14 @@ fn request(
         history: Arc::new(history),
         affinities,
     };
-    if rng.random_ratio(1, 3) {
+    let request = if rng.random_ratio(1, 3) {
         reshape(&request, rng)
+    } else {
+        request
+    };
+    // Premises that are told with a verb, as descriptions do ("follows …"): catalogues with a premise of their own have few.
+    if rng.random_ratio(1, 4) {
+        told_with_a_verb(&request, rng)
     } else {
         request
     }

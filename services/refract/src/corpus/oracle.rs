@@ -1,4 +1,4 @@
-//! Lines for the Oracle: candidate relations with their weight class, shuffled → the best two or three, in order.
+//! Lines for the Oracle: candidate relations with their weight class, strongest first → the best two or three, in order.
 //!
 //! Best is what `truth::choose` says: the class of the weight (strength, rarity, recency), a kind once before a kind twice, names before
 //! behaviour before genres, the first of equals. All of it can be seen in the prompt.

@@ -100,6 +100,22 @@ pub(super) fn reshape(request: &Request, rng: &mut ChaCha8Rng) -> Request {
     }
 }
 
+/// The request with premises as verb phrases: what says "a clerk who …" says "follows a clerk who …".
+pub(super) fn told_with_a_verb(request: &Request, rng: &mut ChaCha8Rng) -> Request {
+    const VERBS: [&str; 3] = ["follows", "is about", "tells of"];
+    let verb = VERBS[rng.random_range(0..VERBS.len())];
+    let told = |attributes: &Attributes| {
+        let mut attributes = attributes.clone();
+        for name in ["premise", "plot"] {
+            for value in attributes.get_mut(name).into_iter().flatten() {
+                *value = format!("{verb} {value}");
+            }
+        }
+        attributes
+    };
+    with_items(request, told, true)
+}
+
 /// The request with every item's attributes changed alike.
 fn with_items(request: &Request, change: impl Fn(&Attributes) -> Attributes, description: bool) -> Request {
     let changed = |item: &Item| {

@@ -55,6 +55,8 @@ pub(crate) struct Observed {
     pub(crate) informed: bool,
     /// Whether the item shares a person or a series with something the user liked.
     pub(crate) has_name_in_common: bool,
+    /// Whether such a tie was among the candidates put before the Oracle; for Oracles that are given candidates.
+    pub(crate) offered_name_in_common: Option<bool>,
     /// Whether the knowledge has such a tie.
     pub(crate) knows_name_in_common: bool,
     /// Why the gate cut the first text.

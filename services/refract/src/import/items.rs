@@ -219,15 +219,66 @@ fn tidy(attribute: &str, value: &str) -> Option<String> {
 }
 
 /// A person's name without a remark in brackets behind it. Scraped lists also hold scraps of sentences: what has no capital
-/// letter, a colon or an open bracket, or begins with "voice", is taken for one.
+/// letter, a colon or an open bracket, ends like the beginning of something ("Music By"), or has a small word that no name has
+/// ("voices of", "massacre") is taken for one.
 fn name(value: &str) -> Option<String> {
     let bare = match value.split_once(" (") {
         Some((bare, remark)) if remark.ends_with(')') => bare,
         _ => value,
     };
     let remark = bare.contains([':', '(', ')', '[', ']']) || bare.to_lowercase().starts_with("voice");
-    let scrap = remark || !bare.chars().any(char::is_uppercase);
+    let scrap = remark || !bare.chars().any(char::is_uppercase) || is_scrap(bare);
     (!scrap).then(|| bare.to_owned())
+}
+
+/// Words that a name does not have, where a name has them.
+fn is_scrap(name: &str) -> bool {
+    // Between the parts of names, in small letters.
+    const PARTICLES: &[&str] = &[
+        "de", "da", "do", "dos", "das", "du", "del", "della", "delle", "di", "der", "den", "des", "dem",
+        "van", "von", "vom", "zu", "zur", "ten", "ter", "te", "af", "av", "la", "le", "las", "los", "el",
+        "al", "bin", "ben", "bint", "ibn", "abu", "san", "st", "y", "e", "i", "und", "the", "of", "and",
+    ];
+    const CREDITS: &[&str] = &[
+        "voice",
+        "voices",
+        "voiced",
+        "narrator",
+        "narrated",
+        "narration",
+        "directed",
+        "written",
+        "produced",
+        "starring",
+        "cast",
+        "featuring",
+        "various",
+        "others",
+        "himself",
+        "herself",
+        "themselves",
+        "uncredited",
+    ];
+    let words: Vec<&str> = name
+        .split([' ', '-', '\'', '’', '"'])
+        .filter(|w| !w.is_empty())
+        .collect();
+    let lower: Vec<String> = words.iter().map(|w| w.to_lowercase()).collect();
+    let credit = lower.iter().any(|w| CREDITS.contains(&w.as_str()));
+    let open = lower.last().is_none_or(|w| {
+        matches!(
+            w.as_str(),
+            "by" | "of" | "the" | "and" | "with" | "as" | "in" | "a"
+        )
+    });
+    // "Bong Joon-ho", "d'Abo": small letters behind a hyphen or an apostrophe are a name's own.
+    let small = name.split(' ').enumerate().any(|(n, word)| {
+        let begins_small = word.chars().next().is_some_and(char::is_lowercase);
+        begins_small
+            && !word.contains(['\'', '’'])
+            && !(PARTICLES.contains(&word) && (n > 0 || word.len() < 4))
+    });
+    credit || open || small
 }
 
 fn shorten(description: String, id: &str, changed: &mut Notes) -> String {
@@ -237,5 +288,48 @@ fn shorten(description: String, id: &str, changed: &mut Notes) -> String {
             description[..end].to_owned()
         }
         None => description,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_and_scraps_of_lists_go() {
+        for kept in [
+            "Chow Yun-fat",
+            "Maryam d'Abo",
+            "Cedric the Entertainer",
+            "Larry the Cable Guy",
+            "Bong Joon-ho",
+            "Song Kang-ho",
+            "Guillermo del Toro",
+            "Max von Sydow",
+            "50 Cent",
+            "Dwayne \"The Rock\" Johnson",
+            "Cher",
+            "The Rolling Stones",
+            "de Funès Louis",
+        ] {
+            assert_eq!(name(kept).as_deref(), Some(kept));
+        }
+        for scrap in [
+            "voices of",
+            "Voices of Ada Vale",
+            "Music By",
+            "The",
+            "Cast",
+            "Narrated by Ada Vale",
+            "Columbine High School massacre",
+            "Ada Vale and",
+            "Ada Vale as Bo",
+            "with Ada Vale",
+            "Cast:",
+            "various artists",
+        ] {
+            assert_eq!(name(scrap), None, "{scrap}");
+        }
+        assert_eq!(name("Cy Moor (actor)").as_deref(), Some("Cy Moor"));
     }
 }

@@ -211,6 +211,7 @@ struct Meter {
     bar: Option<ProgressBar>,
     json: bool,
     name: String,
+    steps: usize,
 }
 
 impl Meter {
@@ -226,6 +227,7 @@ impl Meter {
             bar,
             json: recipe.json,
             name: recipe.name.clone(),
+            steps: recipe.steps,
         }
     }
 
@@ -246,12 +248,16 @@ impl Meter {
                 serde_json::json!({"run": self.name, "step": state.step, "loss": loss, "dev_loss_best": state.best_loss, "seconds": state.seconds})
             );
         } else if self.bar.is_none() {
+            let left =
+                state.seconds / state.step.max(1) as f64 * self.steps.saturating_sub(state.step) as f64;
             eprintln!(
-                "{} step {} loss {loss:.4} best dev loss {:.4} ({:.0} s)",
+                "{} step {} of {}: loss {loss:.4}, best dev loss {:.4}, {:.0} min gone, {:.0} min left",
                 self.name,
                 state.step,
+                self.steps,
                 state.best_loss.unwrap_or(f64::NAN),
-                state.seconds
+                state.seconds / 60.0,
+                left / 60.0,
             );
         }
     }

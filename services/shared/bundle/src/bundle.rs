@@ -367,6 +367,11 @@ impl Prompt {
         &self.gate
     }
 
+    /// What an Oracle may choose from; empty where it reads for itself.
+    pub fn candidates(&self) -> impl Iterator<Item = &Relation> {
+        self.candidates.iter().map(|(_, relation)| relation)
+    }
+
     pub fn slots(&self) -> Option<&SlotTable> {
         self.slots.as_deref()
     }

@@ -11,7 +11,8 @@ use crate::slots::SlotTable;
 pub const SENTENCES_MAX: usize = 4;
 
 /// Takes a model's text in pieces and gives out what may be shown. What it has given out is never taken back; after the first
-/// refused sentence nothing more comes, for what follows would lean on it.
+/// refused sentence nothing more comes, for what follows would lean on it. Nothing is given out before a sentence speaks of the
+/// item: a slot model must name it in its first sentence, plain text may lead in ("You liked Heat.") and is held back so long.
 #[derive(Debug)]
 pub struct Filler {
     slots: Option<Arc<SlotTable>>,
@@ -21,6 +22,9 @@ pub struct Filler {
     /// Cuts plain text where titles do not mislead.
     plain: Sentences,
     text: String,
+    /// Sentences that passed and lead in to one about the item.
+    held: String,
+    held_claims: Vec<Claim>,
     claims: Vec<Claim>,
     refusals: Vec<Refusal>,
     undefined: Vec<String>,
@@ -36,6 +40,8 @@ impl Filler {
             pending: String::new(),
             plain,
             text: String::new(),
+            held: String::new(),
+            held_claims: Vec::new(),
             claims: Vec::new(),
             refusals: Vec::new(),
             undefined: Vec::new(),
@@ -101,16 +107,29 @@ impl Filler {
         }
         match self.gate.check(sentence, mentions.unwrap_or_default()) {
             Ok(claims) => {
-                let blank = if self.text.is_empty() { "" } else { " " };
-                let offset = self.text.len() + blank.len();
-                let delta = format!("{blank}{sentence}");
-                self.text.push_str(&delta);
-                self.claims.extend(claims.into_iter().map(|claim| Claim {
+                let opens = self.text.is_empty();
+                let names_item = |mentions: &[refract_truth::Mention]| {
+                    mentions.iter().any(|m| m.target == refract_truth::Target::Item)
+                };
+                if opens && mentions.is_some_and(|mentions| !names_item(mentions)) {
+                    self.refusals.push(Refusal::Nameless);
+                    return None;
+                }
+                let blank = if opens && self.held.is_empty() { "" } else { " " };
+                let offset = self.text.len() + self.held.len() + blank.len();
+                self.held.push_str(blank);
+                self.held.push_str(sentence);
+                self.held_claims.extend(claims.into_iter().map(|claim| Claim {
                     span: claim.span.start + offset..claim.span.end + offset,
                     evidence: claim.evidence,
                 }));
                 self.sentences += 1;
-                Some(delta)
+                if opens && !self.gate.spoke_of_item() {
+                    return None;
+                }
+                self.text.push_str(&self.held);
+                self.claims.append(&mut self.held_claims);
+                Some(std::mem::take(&mut self.held))
             }
             Err(refusal) => {
                 self.refusals.push(refusal);

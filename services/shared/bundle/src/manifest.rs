@@ -112,6 +112,9 @@ pub struct Template {
     pub description_chars_max: usize,
 }
 
+/// Counts up whenever the words of slot prompts change: bundles of another revision were taught other prompts.
+const SLOTS_REVISION: u32 = 2;
+
 impl Default for Template {
     fn default() -> Self {
         Self {
@@ -150,6 +153,7 @@ impl Template {
         Self {
             name: name.to_owned(),
             kind: TemplateKind::Slots,
+            revision: SLOTS_REVISION,
             ..Self::default()
         }
     }

@@ -245,6 +245,22 @@ fn an_undefined_slot_and_a_false_sentence_cut_the_text() {
             Refusal::WrongRelation,
         ),
         ("<item> stars <p1> .".to_owned(), false, Refusal::WrongRole),
+        // The item is not named, and what follows would lean on that.
+        (
+            format!("like {heat} , it was directed by <p1> . <item> is a <g1> <thing> ."),
+            false,
+            Refusal::Nameless,
+        ),
+        (
+            format!("<p1> is another <thing> after {heat} ."),
+            false,
+            Refusal::WrongRole,
+        ),
+        (
+            format!("like {heat} and {heat} , <item> was directed by <p1> ."),
+            false,
+            Refusal::Repetition,
+        ),
         (
             "<item> was directed by <p1>".to_owned(),
             false,
@@ -267,6 +283,42 @@ fn an_undefined_slot_and_a_false_sentence_cut_the_text() {
         );
         assert!(filler.is_cut() && filler.push("<item> was directed by <p1> .").is_empty());
     }
+}
+
+#[test]
+fn plain_text_that_leads_in_is_held_back_until_it_speaks_of_the_item() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("config.json"), "{}").expect("a file");
+    write_slot_tokenizer(dir.path(), Role::Prism, &SlotLimits::default()).expect("a tokenizer");
+    std::fs::write(dir.path().join("model.safetensors"), "plain").expect("a file");
+    let mut manifest = Manifest::slots("plain", Role::Prism, Provenance::default());
+    manifest.slots = None;
+    manifest.template = refract_bundle::manifest::Template::default();
+    manifest.limits.prompt_tokens_max = 4_096;
+    manifest.write(dir.path()).expect("a manifest");
+    let bundle = Bundle::open(dir.path()).expect("a bundle");
+    let prompt = bundle.prompt_prism(&query(None)).expect("a prompt");
+    let (lead_in, told) = (
+        "You liked Heat. ",
+        "This film was directed by Michael Mann, too. ",
+    );
+    let mut filler = prompt.filler();
+    assert_eq!(filler.push(lead_in).concat(), "");
+    assert_eq!(
+        filler.push(told).concat() + &filler.finish().concat(),
+        "You liked Heat. This film was directed by Michael Mann, too."
+    );
+    assert!(
+        filler
+            .claims()
+            .iter()
+            .all(|c| filler.text().get(c.span.clone()).is_some())
+    );
+    let mut filler = prompt.filler();
+    filler.push(lead_in);
+    filler.push("This film was directed by Steven Spielberg. ");
+    filler.finish();
+    assert_eq!((filler.text(), filler.claims().len()), ("", 0));
 }
 
 #[test]

@@ -52,6 +52,11 @@ pub fn choose(relations: &[&Relation], max: usize) -> Vec<usize> {
     chosen
 }
 
+/// Puts relations in the order in which they tell: by the weight's class, then by kind.
+pub fn strongest_first(relations: &mut [Relation]) {
+    relations.sort_by_key(|relation| (std::cmp::Reverse(class(relation.weight)), kind_rank(relation)));
+}
+
 fn kind_rank(relation: &Relation) -> usize {
     const ORDER: [Role; 11] = [
         Role::Series,

@@ -6,6 +6,7 @@
 //! what was disliked is not named. When in doubt, it refuses: a template is there to take over.
 
 mod cues;
+mod form;
 mod judge;
 mod known;
 mod read;
@@ -23,7 +24,7 @@ use crate::sentences::Sentences;
 use crate::text::fold;
 use crate::vocabulary::{Role, Vocabulary, label};
 use known::{Known, Need};
-use token::{Kind, Sentence, bounds, statements};
+use token::{Kind, Sentence, bounds, statements, values_said};
 
 pub use refusal::Refusal;
 
@@ -37,6 +38,8 @@ pub struct Gate {
     /// Facts of the knowledge that this request supports, with their place in it.
     facts: Arc<Vec<(usize, Fact)>>,
     named: Vec<usize>,
+    /// Whether the sentence that passed last speaks of the recommended item.
+    about_item: bool,
 }
 
 impl Gate {
@@ -52,6 +55,7 @@ impl Gate {
             known: Arc::new(Known::new(vocabulary, pair, history)),
             facts: Arc::default(),
             named: Vec::new(),
+            about_item: false,
         };
         if let Some(knowledge) = knowledge {
             let supported = knowledge
@@ -85,12 +89,14 @@ impl Gate {
             tokens = self.read(sentence, mentions, false)?;
         }
         self.alphabet(sentence, &tokens)?;
+        self.well_formed(sentence, &tokens)?;
         let sentence_wide = Sentence::of(&tokens);
         self.words_are_harmless(&tokens, &sentence_wide)?;
         let mut claims = Vec::new();
         let mut earlier: Vec<usize> = Vec::new();
+        let said = values_said(&tokens);
         for statement in statements(&tokens) {
-            let judged = self.judge(statement, &earlier)?;
+            let judged = self.judge(statement, &earlier, &said)?;
             for title in &judged.titles {
                 if !earlier.contains(title) {
                     earlier.push(*title);
@@ -104,7 +110,13 @@ impl Gate {
         if !earlier.is_empty() {
             self.named = earlier;
         }
+        self.about_item = self.refers_to_item(&tokens);
         Ok(claims)
+    }
+
+    /// Whether the sentence that passed last speaks of the recommended item: "You liked Heat." does not, and is no explanation.
+    pub fn spoke_of_item(&self) -> bool {
+        self.about_item
     }
 
     /// Whether the request supports a fact: its evidence is here, its kind holds, and its text passes.
@@ -151,6 +163,7 @@ impl Gate {
             known: Arc::clone(known),
             facts: Arc::default(),
             named: history,
+            about_item: false,
         };
         let mut cutter = alone.sentences();
         let mut sentences = cutter.push(fact.text.trim());

@@ -16,7 +16,7 @@ mod template;
 pub mod text;
 pub mod vocabulary;
 
-pub use choose::{choose, class};
+pub use choose::{choose, class, strongest_first};
 pub use gate::{Gate, Refusal, SENTENCE_CHARS_MAX};
 pub use phrase::{Matter, Point, PointKind, STYLES, compose};
 pub use premise::{Form, Premise};

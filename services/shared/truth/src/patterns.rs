@@ -133,12 +133,12 @@ pub(crate) const CO_LIKED: &[&str] = &[
 ];
 
 pub(crate) const SERIES: &[&str] = &[
-    "{i} is part of the series {v}, like {h}, which you {liked}.",
+    "{i} is part of {v}, like {h}, which you {liked}.",
     "you {liked} {h}; {i} is from the same series, {v}.",
-    "like {h}, {i} is part of the series {v}.",
+    "like {h}, {i} is part of a series: {v}.",
     "{i} is another part of {v}, the series of {h}.",
     "if you {liked} {h}, {i} stays with the same series, {v}.",
-    "after {h}, {i} is another part of the series {v}.",
+    "after {h}, {i} is one more part of {v}.",
     "{hi} {both} belong to {v}.",
     "{i} takes you back to {v}, as {h} did.",
     "for more of {v} after {h}, there is {i}.",
@@ -281,7 +281,7 @@ pub(crate) const ABOUT: &[&str] = &[
     "a {thing} with {c} in the cast",
     "a {g} {thing}",
     "a {thing} from {y}",
-    "a {thing} from the series {e}",
+    "a {thing} that is part of {e}",
     "a {thing} with this {l}: {o}",
     "a {thing} with this source: {s}",
 ];

@@ -82,7 +82,12 @@ pub fn compose(
             .iter()
             .any(|p| matches!(p, Part::Text(t) if t.contains([';', ':'])))
     };
+    // One sentence names a title once.
+    let named_again = matches!(second.kind, PointKind::CoLiked)
+        && !follows_all
+        && second.history.iter().any(|id| main.history.contains(id));
     let joinable = style % 3 == 1
+        && !named_again
         && !text_of(&first)
         && !text_of(&follow)
         && !matches!(second.kind, PointKind::Premise(_));
@@ -417,6 +422,8 @@ pub fn surface(
             let cleaned = crate::text::clean(value, VALUE_CHARS_MAX);
             if vocabulary.role(attribute) == Role::Genre && crate::lexicon::is_genre_phrase(&cleaned) {
                 cleaned.to_lowercase()
+            } else if crate::text::wants_article(&cleaned, vocabulary.role(attribute)) {
+                format!("the {cleaned}")
             } else {
                 cleaned
             }

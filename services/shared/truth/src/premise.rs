@@ -146,13 +146,18 @@ pub fn premise(vocabulary: &Vocabulary, item: &Item) -> Option<Premise> {
     })
 }
 
-fn form(clause: &str) -> Form {
+/// Whether a clause begins with a verb that wants "it" or a title before it.
+pub(crate) fn opens_like_verb(clause: &str) -> bool {
     let folded = fold(clause);
-    if OPENINGS.iter().any(|verb| {
+    OPENINGS.iter().any(|verb| {
         folded
             .strip_prefix(verb)
             .is_some_and(|rest| rest.starts_with(' '))
-    }) {
+    })
+}
+
+fn form(clause: &str) -> Form {
+    if opens_like_verb(clause) {
         Form::Verb
     } else {
         Form::Clause

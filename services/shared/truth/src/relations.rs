@@ -77,6 +77,17 @@ impl Relation {
     pub fn is_link(&self) -> bool {
         !self.history.is_empty()
     }
+
+    /// A person, a series or a source in common with something liked.
+    fn is_close(&self) -> bool {
+        matches!(&self.kind, Kind::Shared { role, .. }
+            if self.liked && (role.is_name() || matches!(role, Role::Series | Role::Source)))
+    }
+
+    /// A country or a decade in common: worth a word only where nothing closer is there.
+    fn is_weak(&self) -> bool {
+        matches!(&self.kind, Kind::Shared { role, .. } if matches!(role, Role::Place | Role::Year))
+    }
 }
 
 /// The relations between the pair's item and what the user liked (else saw), best first. Disliked items never count.
@@ -119,6 +130,9 @@ pub fn relations_within(
         liked: true,
         weight: 0.5,
     }));
+    if found.iter().any(Relation::is_close) {
+        found.retain(|relation| !relation.is_weak());
+    }
     found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     found.truncate(limits.relations_max);
     found
@@ -229,9 +243,9 @@ fn shared(
         Role::Series => 3.2,
         Role::Director | Role::Author | Role::Artist => 2.6,
         Role::Source => 2.4,
-        Role::Cast => 2.0,
+        Role::Cast => 2.1,
         Role::Maker => 1.6,
-        Role::Genre => 0.4 + 0.9 * vocabulary.genre_rarity(value),
+        Role::Genre => 0.3 + 0.7 * vocabulary.genre_rarity(value),
         // Most of a catalogue may be of one place.
         Role::Place => 0.3,
         Role::Other => 0.9,
@@ -263,7 +277,7 @@ fn shared(
         },
         history: named.iter().map(|p| Arc::clone(&p.item)).collect(),
         liked,
-        weight: base * rarity * strength * recency(newest.age) * opinion(liked),
+        weight: base * rarity * strength * recency(newest.age, role) * opinion(liked),
         evidence,
     })
 }
@@ -301,7 +315,8 @@ fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
         }
         // Few common users make a lift unsure: shrink it towards chance.
         let trust = affinity.support as f32 / (affinity.support as f32 + 5.0);
-        let strength = (affinity.lift.ln() * trust).min(3.0);
+        // Capped below a name that was liked: others' behaviour tells that there is a tie, a name tells which.
+        let strength = (affinity.lift.ln() * trust).min(2.5);
         found.push(Relation {
             kind: Kind::CoLiked {
                 lift: affinity.lift,
@@ -309,7 +324,7 @@ fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
             },
             history: vec![Arc::clone(&past.item)],
             liked: past.liked,
-            weight: (0.3 + 0.75 * strength) * recency(past.age) * opinion(past.liked),
+            weight: (0.3 + 0.6 * strength) * recency(past.age, Role::Other) * opinion(past.liked),
             evidence: vec![
                 Evidence::History {
                     item: past.item.id.clone(),
@@ -325,9 +340,15 @@ fn co_liked(limits: &Limits, pair: &Pair, past: &[Past]) -> Vec<Relation> {
     found
 }
 
-/// Recent likes weigh more: 1 for the newest, towards 0.6 for old ones, half of the way after six items.
-fn recency(age: usize) -> f32 {
-    0.6 + 0.4 * 0.5_f32.powf(age as f32 / 6.0)
+/// Recent likes weigh more: 1 for the newest, half of the way to the least after six items. The least is 0.6, and 0.75 for a name or a
+/// series, which is remembered.
+fn recency(age: usize, role: Role) -> f32 {
+    let least = if role.is_name() || role == Role::Series {
+        0.75
+    } else {
+        0.6
+    };
+    least + (1.0 - least) * 0.5_f32.powf(age as f32 / 6.0)
 }
 
 fn opinion(liked: bool) -> f32 {

@@ -6,7 +6,7 @@ use refract_domain::ItemId;
 
 use crate::premise::{Form, Premise};
 use crate::text::article;
-use crate::vocabulary::Thing;
+use crate::vocabulary::{Thing, label};
 
 /// What a stretch of text stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,10 +68,29 @@ pub fn render(parts: &[Part]) -> Rendered {
     for part in parts {
         match part {
             Part::Text(text) => text.split_whitespace().for_each(|word| push_word(&mut out, word)),
-            Part::Mention(target, surface) => push_mention(&mut out, target, surface),
+            Part::Mention(target, surface) => match series_of_a_title(parts, target, surface) {
+                Some(series) => push_mention(&mut out, target, &series),
+                None => push_mention(&mut out, target, surface),
+            },
         }
     }
     out
+}
+
+/// "Aliens is part of the Alien series, like Alien": a series that is called like a title of the same sentence says what it is.
+fn series_of_a_title(parts: &[Part], target: &Target, surface: &str) -> Option<String> {
+    let Target::Value { attribute, .. } = target else {
+        return None;
+    };
+    let is_series = matches!(
+        label(attribute).as_str(),
+        "series" | "franchise" | "universe" | "saga" | "collection"
+    );
+    let is_title = |part: &Part| matches!(part, Part::Mention(Target::Item | Target::History(_), title) if title == surface);
+    let says_it = |part: &Part| matches!(part, Part::Text(text) if text.split_whitespace().any(|w| w.starts_with("series")));
+    let article = if surface.starts_with("The ") { "" } else { "the " };
+    (is_series && parts.iter().any(is_title) && !parts.iter().any(says_it))
+        .then(|| format!("{article}{surface} series"))
 }
 
 fn push_word(out: &mut Rendered, word: &str) {
@@ -251,6 +270,23 @@ mod tests {
                     text("."),
                 ],
                 "An animated film: R.I.P.D.",
+            ),
+            (
+                vec![
+                    item("Aliens"),
+                    text("is part of"),
+                    Part::Mention(
+                        Target::Value {
+                            attribute: "series".into(),
+                            value: "Alien".into(),
+                        },
+                        "Alien".into(),
+                    ),
+                    text(", like"),
+                    Part::Mention(Target::History(ItemId::new("alien")), "Alien".into()),
+                    text("."),
+                ],
+                "Aliens is part of the Alien series, like Alien.",
             ),
             (
                 vec![

@@ -14,7 +14,7 @@ use crate::text::{TITLE_CHARS_MAX, sayable};
 use crate::vocabulary::{Thing, Vocabulary};
 
 /// Names the rules and the sentences; counts up whenever either changes.
-pub const TEMPLATE_REVISION: &str = "rules-1";
+pub const TEMPLATE_REVISION: &str = "rules-2";
 
 /// Says by rule why the item fits the history; `None` when nothing true can be said.
 ///

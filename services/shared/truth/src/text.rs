@@ -5,6 +5,8 @@ use std::ops::Range;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::canonical_combining_class;
 
+use crate::vocabulary::Role;
+
 /// Longest title that is shown or put into a prompt, in characters.
 pub const TITLE_CHARS_MAX: usize = 120;
 /// Longest attribute value that is shown or put into a prompt, in characters.
@@ -185,6 +187,73 @@ pub(crate) fn looks_like_link(text: &str) -> bool {
         })
 }
 
+/// Whether a name stands in a sentence with "the" before it: "the United Kingdom", "the Dollars Trilogy".
+pub(crate) fn wants_article(name: &str, role: Role) -> bool {
+    const PLACES: &[&str] = &[
+        "kingdom",
+        "states",
+        "union",
+        "republic",
+        "emirates",
+        "islands",
+        "isles",
+        "federation",
+        "netherlands",
+        "philippines",
+        "bahamas",
+        "maldives",
+        "gambia",
+        "territories",
+        "usa",
+        "us",
+        "uk",
+        "ussr",
+        "uae",
+    ];
+    const PLACES_OF: &[&str] = &[
+        "united states of",
+        "republic of",
+        "kingdom of",
+        "people's republic of",
+        "isle of",
+    ];
+    const SERIES: &[&str] = &[
+        "universe",
+        "verse",
+        "trilogy",
+        "tetralogy",
+        "quadrilogy",
+        "quartet",
+        "duology",
+        "saga",
+        "series",
+        "cycle",
+        "chronicles",
+        "franchise",
+        "films",
+        "novels",
+        "books",
+        "tales",
+    ];
+    let folded = fold(name);
+    let words: Vec<&str> = folded.split([' ', '-']).collect();
+    let Some((last, before)) = words.split_last() else {
+        return false;
+    };
+    // "the" stands there already, or a possessive stands for it.
+    if before.first().is_some_and(|w| matches!(*w, "a" | "an" | "the"))
+        || before.iter().any(|w| w.ends_with("'s"))
+    {
+        return false;
+    }
+    match role {
+        Role::Place => PLACES.contains(last) || PLACES_OF.iter().any(|p| folded.starts_with(p)),
+        // "Chronicles" alone is a title of its own.
+        Role::Series => !before.is_empty() && SERIES.contains(last),
+        _ => false,
+    }
+}
+
 /// The indefinite article for what follows it.
 pub fn article(next: &str) -> &'static str {
     let folded = fold(next);
@@ -262,6 +331,29 @@ mod tests {
             ("uninvited", "an"),
         ] {
             assert_eq!(article(next), expected, "{next}");
+        }
+    }
+
+    #[test]
+    fn names_that_want_it_get_their_article() {
+        for (name, role, wants) in [
+            ("United Kingdom", Role::Place, true),
+            ("United States of America", Role::Place, true),
+            ("USA", Role::Place, true),
+            ("Czech Republic", Role::Place, true),
+            ("Soviet Union", Role::Place, true),
+            ("Faroe Islands", Role::Place, true),
+            ("The Netherlands", Role::Place, false),
+            ("Iceland", Role::Place, false),
+            ("Marvel Cinematic Universe", Role::Series, true),
+            ("Dollars Trilogy", Role::Series, true),
+            ("The Apu Trilogy", Role::Series, false),
+            ("Spider-Verse", Role::Series, true),
+            ("Star Wars", Role::Series, false),
+            ("Ocean's Trilogy", Role::Series, false),
+            ("Ada Union", Role::Director, false),
+        ] {
+            assert_eq!(wants_article(name, role), wants, "{name}");
         }
     }
 

@@ -155,3 +155,80 @@ fn every_wording_passes_filled_and_plain() {
         wrong.iter().take(60).cloned().collect::<Vec<_>>().join("\n")
     );
 }
+
+/// A model of slots may put one sort of slot where its teacher put another.
+#[test]
+fn a_thing_of_another_sort_in_its_place_is_refused() {
+    let vocabulary = Vocabulary::default();
+    let (pair, history) = request(&ATTRIBUTES[..1], &ATTRIBUTES[1..8], 2, Signal::Liked);
+    let matter = Matter {
+        item: &pair.item,
+        thing: vocabulary.thing(&pair.item),
+        has_history: true,
+        vocabulary: &vocabulary,
+    };
+    let title_of = |id: &ItemId| history.find(id).map(|i| i.item.title.clone());
+    let surface = |target: &Target| phrase::surface(target, &pair.item, &title_of, &vocabulary);
+    let value = |attribute: &str, value: &str| Target::Value {
+        attribute: attribute.to_owned(),
+        value: value.to_owned(),
+    };
+    let sorts = [
+        ("item", Target::Item),
+        ("history", Target::History(ItemId::new("i1"))),
+        ("person", value("director", "Ada Stonebridge")),
+        ("genre", value("genre", "comedy")),
+        ("decade", value("year", "1990s")),
+        ("other", value("series", "Lanterns")),
+        ("other", value("source", "the tales of Old Marsh")),
+    ];
+    let sort_of = |target: &Target| match target {
+        Target::Item => Some("item"),
+        Target::History(_) => Some("history"),
+        Target::Value { attribute, .. } => match attribute.as_str() {
+            "director" | "lead" | "author" => Some("person"),
+            "genre" => Some("genre"),
+            "year" => Some("decade"),
+            _ => Some("other"),
+        },
+        _ => None,
+    };
+    // "a Stonebridge film", "a 1990s film": true, if not what was meant; and "people who liked A liked B" is true of B and A.
+    let harmless = |was: &str, is: &str| was == is || (was == "genre" && matches!(is, "person" | "decade"));
+    // "A Lanterns film", "more of Lanterns": true and English too.
+    let true_too = |text: &str| text.contains("Lanterns film") || text.contains("more of Lanterns");
+    let (mut planted, mut passed) = (0, Vec::new());
+    for relation in relations(&pair, &history).iter().filter(|r| r.is_link()) {
+        for style in 0..STYLES {
+            for parts in compose(&matter, &[point(relation)], style, &surface) {
+                for place in 0..parts.len() {
+                    let refract_truth::Part::Mention(target, _) = &parts[place] else {
+                        continue;
+                    };
+                    let Some(was) = sort_of(target) else { continue };
+                    for (is, wrong) in sorts.iter().filter(|(is, _)| !harmless(was, is)) {
+                        let mut parts = parts.clone();
+                        parts[place] = refract_truth::Part::Mention(wrong.clone(), surface(wrong));
+                        let rendered = render(&parts);
+                        planted += 1;
+                        let mut gate = Gate::new(&vocabulary, &pair, &history, None);
+                        let shown = gate.check(&rendered.text, &rendered.mentions).is_ok()
+                            && rendered.mentions.iter().any(|m| m.target == Target::Item);
+                        if shown && !true_too(&rendered.text) {
+                            passed.push(format!("{was} -> {is}: {}", rendered.text));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    passed.sort();
+    passed.dedup();
+    assert!(planted > 1_000, "{planted}");
+    assert!(
+        passed.is_empty(),
+        "{} of {planted}\n{}",
+        passed.len(),
+        passed.join("\n")
+    );
+}

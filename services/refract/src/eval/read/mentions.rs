@@ -324,7 +324,8 @@ fn speaks_of_series(before: &str) -> bool {
     ];
     let lower = before.to_lowercase();
     let sentence = lower.rsplit(['.', '!', '?']).next().unwrap_or_default();
-    PHRASES.iter().any(|phrase| lower.ends_with(phrase))
+    let bare = lower.strip_suffix("the ").unwrap_or(&lower);
+    PHRASES.iter().any(|phrase| bare.ends_with(phrase))
         || (lower.ends_with(": ") && sentence.contains("series"))
 }
 

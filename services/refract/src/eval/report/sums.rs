@@ -320,9 +320,12 @@ fn refusals(observed: &[Observed], seed: u64) -> Vec<Metric> {
 
 fn knowledge(observed: &[Observed], seed: u64) -> Vec<Metric> {
     let (mut facts, mut stand, mut refused) = (Cases::default(), Cases::default(), Cases::default());
-    let mut closest = Cases::default();
+    let (mut closest, mut offered) = (Cases::default(), Cases::default());
     for one in observed {
         if one.has_name_in_common {
+            if let Some(holds) = one.offered_name_in_common {
+                offered.add_if(one.user, holds);
+            }
             closest.add_if(one.user, one.knows_name_in_common);
         }
         facts.add(one.user, one.facts as f64);
@@ -338,6 +341,12 @@ fn knowledge(observed: &[Observed], seed: u64) -> Vec<Metric> {
     };
     vec![
         metric("knowledge/facts", "facts", facts, None),
+        metric(
+            "knowledge/was_offered_the_closest_tie",
+            "share",
+            offered,
+            Some(Goal::AtLeast(0.9)),
+        ),
         metric(
             "knowledge/has_the_closest_tie",
             "share",

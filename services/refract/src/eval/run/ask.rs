@@ -79,6 +79,7 @@ impl Bench {
             before: told(raw.text),
             informed: raw.informed,
             has_name_in_common: scene.has_name_in_common(),
+            offered_name_in_common: self.offered(&pair, &history, &scene)?,
             knows_name_in_common: facts.iter().any(|fact| match &fact.kind {
                 FactKind::Shared { value, .. } => scene.is_name_in_common(value),
                 _ => false,
@@ -105,6 +106,22 @@ impl Bench {
             knowledge,
             style,
         })
+    }
+
+    /// Whether the closest tie is among an Oracle's candidates: what it was not offered it cannot choose.
+    fn offered(&self, pair: &Pair, history: &Arc<History>, scene: &Scene) -> Result<Option<bool>> {
+        let bundle = self.oracle_worker.bundle();
+        let prompt = bundle
+            .prompt_oracle(pair, history)
+            .context("the Oracle's prompt")?;
+        let values = prompt.candidates().filter_map(|relation| match &relation.kind {
+            refract_truth::Kind::Shared { value, .. } => Some(scene.is_name_in_common(value)),
+            _ => None,
+        });
+        Ok(prompt
+            .slots()
+            .is_some()
+            .then(|| values.into_iter().any(|close| close)))
     }
 
     /// As the river does: knowledge that says nothing is none.

@@ -13,8 +13,14 @@ use crate::text::fold;
 use crate::vocabulary::Role;
 
 impl Gate {
-    /// Judges one statement of a sentence. `earlier` are history items that the sentence named before.
-    pub(super) fn judge(&self, tokens: &[Token], earlier: &[usize]) -> Result<Judged, Refusal> {
+    /// Judges one statement of a sentence. `earlier` are history items that the sentence named before, `said` the values that it names
+    /// anywhere.
+    pub(super) fn judge(
+        &self,
+        tokens: &[Token],
+        earlier: &[usize],
+        said: &[String],
+    ) -> Result<Judged, Refusal> {
         let known = &self.known;
         let cues = cues_of(tokens);
         let has = |wanted: Cue| cues.iter().any(|(_, cue)| *cue == wanted);
@@ -33,7 +39,19 @@ impl Gate {
         }
         self.opinions(tokens, &cues, &own)?;
         let mut evidence = Evidences::default();
-        let names = self.values(tokens, &cues, &titles, contrast, &mut evidence)?;
+        let needs = needs_of(tokens, &cues, |value| self.is_named_value(value));
+        let names = self.values(tokens, &cues, &needs, &titles, contrast, &mut evidence)?;
+        if !contrast {
+            let again = has(Cue::Same) || has(Cue::Again);
+            self.open_roles(
+                tokens,
+                &cues,
+                &needs,
+                &titles,
+                !own.is_empty() || again,
+                &mut evidence,
+            )?;
+        }
         self.genre_words(tokens, &titles, contrast, &mut evidence)?;
         if tokens.iter().any(|t| matches!(&t.kind, Kind::Found(f) if f.plot)) {
             if !own.is_empty() {
@@ -51,6 +69,7 @@ impl Gate {
                 evidence.push(Evidence::Affinity { item: id.clone() });
             }
         }
+        counted(tokens, own.len(), titles.len())?;
         if has(Cue::Same) && !others && names == 0 {
             self.same_role(&cues, &titles, &mut evidence)?;
         }
@@ -74,11 +93,11 @@ impl Gate {
             for title in &own {
                 let item = &known.subjects[*title].item;
                 let shared = known.common(*title, None);
-                let year = known.common(*title, Some(Role::Year));
-                // Two items of one decade are not alike for it; the decade must be said.
+                // Two items of one decade are not alike for it; the decade must be said, here or in the sentence's other half.
+                let holds = |n: usize, value: &str| !known.holds(n, value, &Need::Any).is_empty();
                 let close = !shared.is_empty()
                     || known.affinity(&item.id).is_some()
-                    || (names > 0 && !year.is_empty());
+                    || said.iter().any(|value| holds(0, value) && holds(*title, value));
                 if !close {
                     return Err(Refusal::WrongRelation);
                 }
@@ -183,13 +202,13 @@ impl Gate {
         &self,
         tokens: &[Token],
         cues: &[(usize, Cue)],
+        needs: &[(usize, Need)],
         titles: &[usize],
         contrast: bool,
         evidence: &mut Evidences,
     ) -> Result<usize, Refusal> {
         let known = &self.known;
         let taste = cues.iter().any(|(_, cue)| *cue == Cue::Taste);
-        let needs = needs_of(tokens, cues, |value| self.is_named_value(value));
         let mut count = 0;
         for (n, token) in tokens.iter().enumerate() {
             let Kind::Found(found) = &token.kind else { continue };
@@ -254,6 +273,64 @@ impl Gate {
             .filter(|h| h.folded == *value)
             .peekable();
         held.peek().is_none() || held.any(|h| !matches!(h.role, Role::Genre | Role::Year))
+    }
+
+    /// Parts that are spoken of and no name is given for: "its director is that of Heat too", "the 2000s as its director".
+    ///
+    /// Where the statement ties items to each other, all of them must have somebody in common in that part; and neither a year
+    /// nor a genre plays one.
+    fn open_roles(
+        &self,
+        tokens: &[Token],
+        cues: &[(usize, Cue)],
+        needs: &[(usize, Need)],
+        titles: &[usize],
+        tied: bool,
+        evidence: &mut Evidences,
+    ) -> Result<(), Refusal> {
+        let labels = tokens
+            .iter()
+            .enumerate()
+            .filter_map(|(n, token)| match &token.kind {
+                Kind::Found(found) => Some((n, Need::Label(found.label.clone()?))),
+                _ => None,
+            });
+        let roles = cues.iter().filter_map(|(n, cue)| match cue {
+            Cue::Role(role, _) if *role != Role::Genre => Some((*n, Need::Role(*role))),
+            _ => None,
+        });
+        for (at, wanted) in roles.chain(labels).collect::<Vec<_>>() {
+            if needs.iter().any(|(_, need)| *need == wanted) {
+                continue;
+            }
+            let misplaced = |n: usize| {
+                let Kind::Found(found) = &tokens[n].kind else {
+                    return false;
+                };
+                found.reads_as_value()
+                    && beside(tokens, at, n)
+                    && !found
+                        .values
+                        .iter()
+                        .any(|value| !self.known.holds(0, value, &wanted).is_empty())
+            };
+            if (0..tokens.len()).any(misplaced) {
+                return Err(Refusal::WrongRole);
+            }
+            let Need::Role(role) = wanted else { continue };
+            let telling = matches!(role, Role::Director | Role::Cast | Role::Author | Role::Series);
+            if !(tied && telling) {
+                continue;
+            }
+            for title in titles {
+                let shared = self.known.common(*title, Some(role));
+                if shared.is_empty() {
+                    return Err(Refusal::WrongRelation);
+                }
+                evidence.extend(shared);
+            }
+        }
+        Ok(())
     }
 
     /// "the same director as Heat", without a name: there must be one.
@@ -349,4 +426,46 @@ impl Evidences {
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+}
+
+/// Whether nothing but small words stands between a part and a value: "as its director", "the director is", "directed by".
+fn beside(tokens: &[Token], part: usize, value: usize) -> bool {
+    const SMALL: &[&str] = &[
+        "the", "a", "an", "its", "their", "is", "was", "as", "also", "by", "with", "in", "of", "same",
+        "this", "on", "includes", "has",
+    ];
+    const BETWEEN_MAX: usize = 4;
+    let (from, to) = (part.min(value) + 1, part.max(value));
+    to - from <= BETWEEN_MAX
+        && tokens[from..to].iter().all(|token| match &token.kind {
+            Kind::Word(word) => SMALL.contains(&word.folded.as_str()),
+            Kind::Mark(mark) => matches!(mark, ',' | ':'),
+            Kind::Found(_) => false,
+        })
+}
+
+/// "Both" is of two and "all" of more: of the history items named here, or of those that are meant and the item.
+fn counted(tokens: &[Token], own: usize, meant: usize) -> Result<(), Refusal> {
+    for (n, token) in tokens.iter().enumerate() {
+        let Some(word) = token.word() else { continue };
+        let next = tokens.get(n + 1).map(|t| &t.kind);
+        // "All of them", "directed all."; not "all along", "all the more".
+        let stands = match next {
+            None | Some(Kind::Mark(_)) => true,
+            Some(Kind::Word(next)) => matches!(
+                next.folded.as_str(),
+                "of" | "are" | "were" | "have" | "share" | "star"
+            ),
+            Some(Kind::Found(_)) => false,
+        };
+        let wrong = match word.folded.as_str() {
+            "both" if stands => meant > 0 && own != 2 && meant != 1,
+            "all" if stands => meant == 1,
+            _ => false,
+        };
+        if wrong {
+            return Err(Refusal::WrongRelation);
+        }
+    }
+    Ok(())
 }

@@ -93,17 +93,20 @@ impl Gate {
             let found = match &mention.target {
                 Target::Item => Found {
                     titles: vec![0],
+                    fixed: true,
                     ..Found::default()
                 },
                 Target::History(id) => {
                     let n = known.history_of(id).ok_or(Refusal::ForeignEvidence)?;
                     Found {
                         titles: vec![n],
+                        fixed: true,
                         ..Found::default()
                     }
                 }
                 Target::Value { value, .. } => Found {
                     values: vec![fold(value)],
+                    fixed: true,
                     ..Found::default()
                 },
                 Target::Plot(premise) => {
@@ -112,6 +115,7 @@ impl Gate {
                     }
                     Found {
                         plot: true,
+                        form: Some(premise.form),
                         fixed: true,
                         ..Found::default()
                     }

@@ -6,6 +6,10 @@ pub enum Refusal {
     TooLong,
     /// It does not end like a sentence.
     Unfinished,
+    /// Something that a sentence needs is missing, or two things stand side by side with nothing between them.
+    Fragment,
+    /// A title twice in one list or statement.
+    Repetition,
     /// Characters that have no place in a sentence.
     Characters,
     /// A URL, an address, a handle.
@@ -33,6 +37,8 @@ pub enum Refusal {
     Overclaim,
     /// It says nothing that rests on anything.
     Ungrounded,
+    /// It does not name the item, and nothing before it did.
+    Nameless,
     /// A fact whose evidence is not in this request.
     ForeignEvidence,
 }
@@ -43,6 +49,8 @@ impl Refusal {
         match self {
             Self::TooLong => "sentence too long",
             Self::Unfinished => "sentence unfinished",
+            Self::Fragment => "fragment",
+            Self::Repetition => "title twice",
             Self::Characters => "characters not allowed",
             Self::Link => "link or address",
             Self::UndefinedSlot => "undefined slot",
@@ -57,6 +65,7 @@ impl Refusal {
             Self::Negation => "negation",
             Self::Overclaim => "overclaim",
             Self::Ungrounded => "nothing to rest on",
+            Self::Nameless => "item not named",
             Self::ForeignEvidence => "evidence of another request",
         }
     }

@@ -155,6 +155,12 @@ const TRUE: &[&str] = &[
     "Both Heat and Collateral are crime films.",
     "This thriller is from 2004.",
     "Collateral is a crime thriller from the 2000s.",
+    "You watched Ray; Collateral is another film from the 2000s.",
+    "Its director is that of Heat too.",
+    "Collateral has the director of Heat.",
+    "Admirers of Michael Mann know Heat, and Collateral is his as well.",
+    "Michael Mann is also the director of Heat, and both are crime films.",
+    "Heat and Collateral are Michael Mann films.",
 ];
 
 const UNTRUE: &[(&str, Refusal)] = &[
@@ -321,6 +327,94 @@ const UNTRUE: &[(&str, Refusal)] = &[
     (
         "Collateral, by Michael Mann, is guaranteed to please.",
         Refusal::Overclaim,
+    ),
+    // Fragments, and lists that repeat themselves.
+    ("Like Heat, Collateral.", Refusal::Fragment),
+    ("After Heat, a crime thriller.", Refusal::Fragment),
+    ("People who liked Heat.", Refusal::Fragment),
+    ("A thriller directed by Michael Mann.", Refusal::Fragment),
+    ("Collateral was directed by.", Refusal::Fragment),
+    ("Collateral was directed by, like Heat.", Refusal::Fragment),
+    ("Like Heat, Collateral is a crime film and.", Refusal::Fragment),
+    ("Like Heat Collateral is a crime film.", Refusal::Fragment),
+    (
+        "Collateral is from and like Heat, a crime film.",
+        Refusal::Fragment,
+    ),
+    (
+        "Like Heat and Heat, Collateral is a crime film.",
+        Refusal::Repetition,
+    ),
+    ("Collateral and Collateral are crime films.", Refusal::Repetition),
+    (
+        "The premise: follows a cab driver in Los Angeles who is forced to drive a contract killer.",
+        Refusal::Fragment,
+    ),
+    // Things out of their place.
+    ("Michael Mann is another film after Heat.", Refusal::WrongRole),
+    (
+        "Michael Mann is one more crime film, like Heat and Collateral.",
+        Refusal::WrongRole,
+    ),
+    (
+        "Like Heat, Collateral is another Michael Mann.",
+        Refusal::WrongRole,
+    ),
+    (
+        "Collateral is from the Michael Mann, like Heat.",
+        Refusal::WrongRole,
+    ),
+    ("Collateral has the 2000s as its director.", Refusal::WrongRole),
+    ("Collateral was directed by the 2000s.", Refusal::WrongRole),
+    ("The 2000s directed Collateral, a crime film.", Refusal::WrongRole),
+    ("You watched Ray; the 2000s is another film.", Refusal::WrongRole),
+    (
+        "Like Heat, Collateral has crime as its director.",
+        Refusal::WrongRole,
+    ),
+    (
+        "Crime is another thriller like Heat and Collateral.",
+        Refusal::WrongRole,
+    ),
+    (
+        "Collateral was directed by Heat, a crime film.",
+        Refusal::WrongRole,
+    ),
+    (
+        "After Heat, Collateral is another crime film with Heat.",
+        Refusal::WrongRole,
+    ),
+    ("Collateral shares its director, Heat.", Refusal::WrongRole),
+    ("Like Heat, Collateral is a Heat film.", Refusal::WrongRole),
+    (
+        "Heat is another crime film after Collateral.",
+        Refusal::WrongRelation,
+    ),
+    // Two are both, three are all.
+    (
+        "Heat and Collateral are all crime films, all of them.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Like Heat, Collateral was directed by Michael Mann, and all are crime films.",
+        Refusal::WrongRelation,
+    ),
+    // Nobody is named, and it holds for one of two.
+    (
+        "Its director is that of Heat and Jerry Maguire too.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "The director of Collateral also made Heat and Jerry Maguire.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Collateral has the director of Jerry Maguire.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Like Heat, Collateral is a crime film with the same star.",
+        Refusal::WrongRelation,
     ),
     // Form.
     ("Collateral was directed by Michael Mann", Refusal::Unfinished),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::known::Meaning;
 use super::refusal::Refusal;
+use crate::premise::Form;
 use crate::render::Mention;
 use crate::text::{Word, is_invisible, looks_like_link};
 
@@ -16,6 +17,8 @@ pub(super) struct Found {
     pub(super) values: Vec<String>,
     pub(super) label: Option<String>,
     pub(super) plot: bool,
+    /// Of a premise given by a slot.
+    pub(super) form: Option<Form>,
     /// Given by a slot, not matched.
     pub(super) fixed: bool,
     /// A title that is also a value, beside a word such as "series".
@@ -98,6 +101,19 @@ impl Sentence {
             values,
         }
     }
+}
+
+/// The values that a sentence names anywhere, folded.
+pub(super) fn values_said(tokens: &[Token]) -> Vec<String> {
+    tokens
+        .iter()
+        .filter_map(|token| match &token.kind {
+            Kind::Found(found) if found.reads_as_value() => Some(&found.values),
+            _ => None,
+        })
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// Statements of a sentence: cut at `;`, at a dash, and at ", and" and its like.
