@@ -224,6 +224,7 @@ fn a_thing_of_another_sort_in_its_place_is_refused() {
     }
     passed.sort();
     passed.dedup();
+    println!("{planted} planted");
     assert!(planted > 1_000, "{planted}");
     assert!(
         passed.is_empty(),
