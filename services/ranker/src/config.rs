@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use refract_resilience::admission;
 use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,9 @@ pub struct River {
     pub answer_margin: Duration,
     /// Items of one request that are consulted and explained side by side.
     pub items_in_flight_max: usize,
+    /// What may be in progress together, counted in items to explain. A request for more than is free is refused at once,
+    /// with when to come back.
+    pub admission: admission::Config,
 }
 
 impl Default for River {
@@ -123,6 +127,7 @@ impl Default for River {
             explain_reserve: Duration::from_secs(1),
             answer_margin: Duration::from_millis(20),
             items_in_flight_max: 16,
+            admission: admission::Config::default(),
         }
     }
 }
@@ -135,6 +140,9 @@ impl River {
             "items_in_flight_max",
             "must be at least 1",
         )?;
+        self.admission
+            .check()
+            .map_err(|unfit| unfit.within("admission"))?;
         ensure(
             self.rank_cap <= self.request_cap,
             "rank_cap",

@@ -18,6 +18,7 @@ use refract_domain::{
     Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge,
     KnowledgeSource, NoneReason, Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
 };
+use refract_resilience::admission::{Admission, Overloaded, Permit};
 use refract_wire::recommend::{Event, ExplainOptions, Explained};
 use tokio::time::timeout_at;
 use tracing::{Instrument as _, info_span};
@@ -43,6 +44,8 @@ pub struct River {
     /// The Prism pool; `None` in a deployment without one.
     pub explainer: Option<Arc<dyn Explainer>>,
     pub config: Config,
+    /// Items in progress over all requests (law 6).
+    pub room: Admission,
 }
 
 impl std::fmt::Debug for River {
@@ -61,6 +64,7 @@ impl River {
         context: Context,
     ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
         let arrived = now();
+        let place = self.admit(&ask)?;
         let slate = self.rank(&ask.rank, &context).await?;
         let rank_time = now() - arrived;
         let tally = Arc::new(Tally::new(arrived, rank_time, slate.origin));
@@ -77,8 +81,18 @@ impl River {
                 .map(move |event| tally.note(event, include_knowledge))
         };
         let slate = stream::once(async move { Event::Slate(slate) });
-        let summary = stream::once(async move { Event::Summary(tally.close(context.request)) });
+        let summary = stream::once(async move {
+            drop(place); // The stream holds it until here, or until it is dropped.
+            Event::Summary(tally.close(context.request))
+        });
         Ok(slate.chain(explained).chain(summary))
+    }
+
+    /// Room for the request's items, or a refusal that says when to come back: a queue here would only spend deadlines.
+    fn admit(&self, ask: &Ask) -> Result<Permit, Error> {
+        self.room
+            .try_acquire(ask.rank.limit as u64)
+            .map_err(|Overloaded { retry_after }| Error::Overloaded { retry_after })
     }
 
     /// Ranking has its own cap inside the request's deadline, so that a slow ranker fails clearly.

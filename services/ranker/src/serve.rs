@@ -8,6 +8,7 @@ use refract_chassis::Running;
 use refract_domain::{Explainer, KnowledgeSource, Ranker};
 use refract_knowledge::Codec;
 use refract_net::dial;
+use refract_resilience::admission::Admission;
 use refract_station::Station;
 use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
@@ -96,6 +97,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
             ranker,
             knowledge,
             explainer,
+            room: Admission::new(config.river.admission.clone()),
             config: config.river,
         }),
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use refract_domain::*;
+use refract_resilience::admission;
 
 use super::*;
 
@@ -165,6 +166,7 @@ fn river(stations: &Arc<Stations>) -> Arc<River> {
         knowledge: Some(stations.clone()),
         explainer: Some(stations.clone()),
         config: Config::default(),
+        room: Admission::new(admission::Config::default()),
     })
 }
 
@@ -401,6 +403,7 @@ async fn without_oracle_and_prism_templates_still_speak_and_an_empty_history_is_
         knowledge: None,
         explainer: None,
         config: Config::default(),
+        room: Admission::new(admission::Config::default()),
     });
     let mut ask = ask();
     ask.rank.history = Arc::default();
@@ -409,6 +412,28 @@ async fn without_oracle_and_prism_templates_still_speak_and_an_empty_history_is_
         e.grounding.rung,
         Rung::Template | Rung::None(NoneReason::NoEvidence)
     )));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_house_refuses_at_once_and_a_caller_who_leaves_makes_room() {
+    let mut river = Arc::into_inner(river(&stations(Script::Answers, Script::Hangs))).expect("one owner");
+    river.room = Admission::new(admission::Config {
+        cost_max: 4,
+        ..admission::Config::default()
+    });
+    let river = Arc::new(river);
+    let recommend = || river.clone().recommend(ask(), context(Duration::from_secs(5)));
+    let mut first = Box::pin(recommend().await.expect("three of four places"));
+    assert!(matches!(first.next().await, Some(Event::Slate(_))));
+    let asked = now();
+    assert!(
+        matches!(recommend().await.err(), Some(Error::Overloaded { retry_after }) if !retry_after.is_zero())
+    );
+    assert_eq!(now(), asked, "without waiting");
+    drop(first);
+    let events: Vec<Event> = recommend().await.expect("room again").collect().await;
+    assert!(matches!(events.last(), Some(Event::Summary(_))));
+    assert_eq!(river.room.in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]
