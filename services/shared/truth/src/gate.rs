@@ -7,8 +7,10 @@
 
 mod cues;
 mod form;
+mod fragment;
 mod judge;
 mod known;
+mod place;
 mod read;
 mod refusal;
 mod roles;
