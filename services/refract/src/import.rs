@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use refract_import::{Count, Notes};
 use serde::Serialize;
 
 /// The rating scale of the data, and what its values say about taste.
@@ -69,41 +70,16 @@ pub(crate) struct Report {
     pub(crate) changed_values: Notes,
 }
 
-/// Lines read and kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) read: usize,
-    pub(crate) kept: usize,
-}
-
-/// How often something happened, and the first places.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notes {
-    pub(crate) count: usize,
-    pub(crate) examples: Vec<String>,
-}
-
-impl Notes {
-    pub(crate) const EXAMPLES_MAX: usize = 5;
-
-    fn add(&mut self, example: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.examples.len() < Self::EXAMPLES_MAX {
-            self.examples.push(example());
-        }
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "items         {:>8} read {:>8} kept",
+            "items         {:>9} read {:>9} kept",
             self.items.read, self.items.kept
         )?;
         writeln!(
             f,
-            "interactions  {:>8} read {:>8} kept, of {} users",
+            "interactions  {:>9} read {:>9} kept, of {} users",
             self.interactions.read, self.interactions.kept, self.users
         )?;
         for (what, notes) in [
@@ -115,14 +91,7 @@ impl fmt::Display for Report {
             ("values left out, their list is long enough", &self.surplus_values),
             ("values changed", &self.changed_values),
         ] {
-            writeln!(f, "{:>8} {what}", notes.count)?;
-            notes
-                .examples
-                .iter()
-                .try_for_each(|example| writeln!(f, "           {example}"))?;
-            if notes.count > notes.examples.len() {
-                writeln!(f, "           and {} more", notes.count - notes.examples.len())?;
-            }
+            notes.write(f, what)?;
         }
         Ok(())
     }

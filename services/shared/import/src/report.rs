@@ -19,11 +19,23 @@ pub struct Notes {
 impl Notes {
     pub const EXAMPLES_MAX: usize = 5;
 
-    pub(crate) fn add(&mut self, example: impl FnOnce() -> String) {
+    pub fn add(&mut self, example: impl FnOnce() -> String) {
         self.count += 1;
         if self.examples.len() < Self::EXAMPLES_MAX {
             self.examples.push(example());
         }
+    }
+
+    /// One line of a report, and the first places below it.
+    pub fn write(&self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
+        writeln!(f, "{:>9} {what}", self.count)?;
+        for example in &self.examples {
+            writeln!(f, "            {example}")?;
+        }
+        if self.count > self.examples.len() {
+            writeln!(f, "            and {} more", self.count - self.examples.len())?;
+        }
+        Ok(())
     }
 }
 
@@ -87,14 +99,7 @@ impl fmt::Display for Report {
             ("values left out", &self.dropped_values),
             ("values changed", &self.changed_values),
         ] {
-            writeln!(f, "{:>9} {what}", notes.count)?;
-            notes
-                .examples
-                .iter()
-                .try_for_each(|example| writeln!(f, "            {example}"))?;
-            if notes.count > notes.examples.len() {
-                writeln!(f, "            and {} more", notes.count - notes.examples.len())?;
-            }
+            notes.write(f, what)?;
         }
         Ok(())
     }
