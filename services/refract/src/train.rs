@@ -6,17 +6,18 @@ mod corpus;
 mod finetune;
 pub(crate) mod labels;
 mod seq2seq;
+mod ship;
 mod student;
 mod vocabulary;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use refract_bundle::manifest::{Decode, Limits, Manifest, Mode, Provenance, Role, SlotLimits, Template};
-use refract_bundle::{Bundle, Tokenizer, write_slot_tokenizer};
+use refract_bundle::{Tokenizer, write_slot_tokenizer};
 use refract_domain::{History, UserId};
 use refract_model::{BartConfig, Config, Ids, T5Config};
 use refract_ranker::dataset::{Dataset, LoadOptions};
@@ -26,6 +27,7 @@ use crate::assets::data_and_ranker;
 use crate::cli;
 use crate::corpus::Line;
 use seq2seq::Recipe;
+use ship::{ship, sibling};
 
 /// Tokens of the longest prompt and of the longest answer of a slot bundle: several times what their corpora hold.
 const PROMPT_TOKENS_MAX: usize = 512;
@@ -50,8 +52,8 @@ pub(crate) fn ranker(args: &cli::TrainRanker) -> Result<()> {
 
 /// `refract train oracle`.
 pub(crate) fn oracle(args: &cli::TrainModel) -> Result<()> {
-    threads(args.threads);
-    let (data, _) = data_and_ranker(&args.data)?;
+    threads(args.run.threads);
+    let (data, _) = data_and_ranker(&args.run.data)?;
     train_slots(Role::Oracle, &data, args)
 }
 
@@ -60,8 +62,8 @@ pub(crate) fn prism(args: &cli::TrainPrism) -> Result<()> {
     if !args.student.labels.is_empty() {
         return student::run(args);
     }
-    threads(args.threads);
-    let (data, _) = data_and_ranker(&args.data)?;
+    threads(args.run.threads);
+    let (data, _) = data_and_ranker(&args.run.data)?;
     train_slots(Role::Prism, &data, &args.slots())
 }
 
@@ -174,13 +176,13 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         Role::Oracle => "oracle",
         Role::Prism => "prism",
     };
-    let working = sibling(&args.out, "training")?;
-    if !args.resume && working.exists() {
+    let working = sibling(&args.run.out, "training")?;
+    if !args.run.resume && working.exists() {
         std::fs::remove_dir_all(&working).with_context(|| format!("clearing {}", working.display()))?;
     }
     std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
     let dataset = Dataset::load(data, &LoadOptions::default())?;
-    let lines = lines(role, &dataset, args.examples, args.seed);
+    let lines = lines(role, &dataset, args.run.examples, args.run.seed);
     if lines.len() < 100 {
         bail!(
             "{} gives only {} training lines: it needs users with at least three interactions",
@@ -192,11 +194,11 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     let slots = SlotLimits::default();
     let tokenizer = write_slot_tokenizer(&working, role, &slots)?;
     let (config, eos) = architecture(role, &tokenizer);
-    let (train, dev) = corpus::split(lines, DEV_LINES, args.seed);
+    let (train, dev) = corpus::split(lines, DEV_LINES, args.run.seed);
     let ids = |lines: &[Line]| corpus::tokenise(lines, &tokenizer, eos, PROMPT_TOKENS_MAX, ANSWER_TOKENS_MAX);
     let (train, dev) = (ids(&train)?, ids(&dev)?);
-    let steps = args.steps.unwrap_or(STEPS);
-    if !args.json {
+    let steps = args.run.steps.unwrap_or(STEPS);
+    if !args.run.json {
         eprintln!(
             "{name}: {} examples, {} ids, {steps} steps of {}",
             train.len(),
@@ -212,23 +214,31 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         rate: args.learning_rate,
         warm_up: (steps / 20).clamp(1, 200),
         smoothing: 0.0,
-        seed: args.seed,
+        seed: args.run.seed,
         check_every: (steps / 20).clamp(1, 100),
-        time_max: args.time_max,
-        resume: args.resume,
-        json: args.json,
+        time_max: args.run.time_max,
+        resume: args.run.resume,
+        json: args.run.json,
     };
     let outcome = seq2seq::train(&recipe, &train, &dev, &working)?;
-    bundle(role, name, &working, &args.out, data, args, &outcome)?;
+    ship(
+        manifest(role, name, data, args, &outcome),
+        &working,
+        &args.run.out,
+        &[],
+    )?;
     let minutes = Duration::from_secs_f64(outcome.seconds).as_secs_f64() / 60.0;
-    if args.json {
-        println!("{}", serde_json::json!({"bundle": args.out, "outcome": outcome}));
+    if args.run.json {
+        println!(
+            "{}",
+            serde_json::json!({"bundle": args.run.out, "outcome": outcome})
+        );
     } else {
         eprintln!(
             "{name}: dev loss {:.4} at step {}, {minutes:.1} minutes, written to {}",
             outcome.dev_loss,
             outcome.dev_loss_step,
-            args.out.display()
+            args.run.out.display()
         );
     }
     Ok(())
@@ -306,32 +316,15 @@ fn architecture(role: Role, tokenizer: &Tokenizer) -> (Config, u32) {
     (config, eos)
 }
 
-/// Puts weights, tokenizer and manifest together, opens the result as a service would, and moves it into place whole.
-fn bundle(
+/// What the bundle says of itself, its recipe included.
+fn manifest(
     role: Role,
     name: &str,
-    working: &Path,
-    out: &Path,
     data: &Path,
     args: &cli::TrainModel,
     outcome: &seq2seq::Outcome,
-) -> Result<()> {
-    let made = working.join("bundle");
-    if made.exists() {
-        std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
-    }
-    std::fs::create_dir_all(&made).with_context(|| format!("making {}", made.display()))?;
-    // Read and written, not copied: a checkpoint is private to its run, a bundle is read by whoever serves it.
-    let copy = |from: PathBuf, file: &str| {
-        let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
-        std::fs::write(made.join(file), bytes)
-            .with_context(|| format!("writing {}", made.join(file).display()))
-    };
-    for file in ["config.json", "generation_config.json", "model.safetensors"] {
-        copy(working.join("best").join(file), file)?;
-    }
-    copy(working.join("tokenizer.json"), "tokenizer.json")?;
-    let manifest = Manifest {
+) -> Manifest {
+    Manifest {
         name: format!("slot-{name}"),
         role,
         mode: Mode::Conditioned,
@@ -347,43 +340,21 @@ fn bundle(
         provenance: Provenance {
             recipe: format!(
                 "refract train {name} --seed {} --examples {} --batch {} --learning-rate {} --steps {} (ended after {}, dev loss {:.4} at {})",
-                args.seed,
-                args.examples,
+                args.run.seed,
+                args.run.examples,
                 args.batch,
                 args.learning_rate,
-                args.steps.unwrap_or(STEPS),
+                args.run.steps.unwrap_or(STEPS),
                 outcome.steps,
                 outcome.dev_loss,
                 outcome.dev_loss_step
             ),
-            seed: args.seed,
+            seed: args.run.seed,
             data: data
                 .file_name()
                 .map_or_else(|| "data".to_owned(), |n| n.to_string_lossy().into_owned()),
             random_weights: false,
         },
         files: std::collections::BTreeMap::new(),
-    };
-    manifest.write(&made)?;
-    Bundle::open(&made)?.expect(role)?;
-    if out.exists() {
-        let old = sibling(out, "old")?;
-        std::fs::rename(out, &old).with_context(|| format!("moving {} aside", out.display()))?;
-        std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))?;
-        return std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()));
     }
-    std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))
-}
-
-/// `prism` → `prism.training`, beside it.
-fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| {
-        format!(
-            "{} has no name: --out DIR names the bundle's directory",
-            path.display()
-        )
-    })?;
-    let mut name = name.to_owned();
-    name.push(format!(".{suffix}"));
-    Ok(path.with_file_name(name))
 }

@@ -1,6 +1,6 @@
 //! `refract train prism --labels`: labels to a bundle that the engine serves and, with the gate off, Hugging Face loads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +11,8 @@ use refract_model::{BartConfig, Config, Ids};
 
 use super::finetune::{self, Recipe, Start, State};
 use super::labels::{self, Passed, Set};
-use super::{sibling, threads, vocabulary};
+use super::ship::{ship, sibling};
+use super::{threads, vocabulary};
 use crate::cli::{Student, StudentMode, TrainPrism};
 use crate::plot;
 
@@ -25,10 +26,10 @@ const RATE_TUNED: f64 = 3e-5;
 const RATE_FRESH: f64 = 1e-3;
 
 pub(super) fn run(args: &TrainPrism) -> Result<()> {
-    threads(args.threads);
+    threads(args.run.threads);
     let student = &args.student;
-    let working = sibling(&args.out, "training")?;
-    if !args.resume && working.exists() {
+    let working = sibling(&args.run.out, "training")?;
+    if !args.run.resume && working.exists() {
         std::fs::remove_dir_all(&working).with_context(|| format!("clearing {}", working.display()))?;
     }
     std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
@@ -52,7 +53,7 @@ pub(super) fn run(args: &TrainPrism) -> Result<()> {
     let recipe = recipe(args, config, train.examples.len());
     announce(args, &recipe, &train, &dev, &passed);
 
-    let bar = bar(args.json, recipe.steps);
+    let bar = bar(args.run.json, recipe.steps);
     let mut checks = 0;
     let state = finetune::train(&recipe, &train, &dev, &working, |state, loss| {
         bar.set_position(state.step as u64);
@@ -62,17 +63,17 @@ pub(super) fn run(args: &TrainPrism) -> Result<()> {
         bar.set_message(format!("loss {loss:.3} dev {best}"));
         if state.curve.len() > checks {
             checks = state.curve.len();
-            progress(args.json, state, bar.is_hidden());
+            progress(args.run.json, state, bar.is_hidden());
         }
     });
     bar.finish_and_clear();
     let state = state?;
     let best = state.best.context("the run ended before its first check")?;
     finish(args, manifest, &working, &state)?;
-    if args.json {
+    if args.run.json {
         println!(
             "{}",
-            serde_json::json!({"bundle": args.out, "steps": state.step, "dev_loss": best.dev, "dev_loss_step": best.step,
+            serde_json::json!({"bundle": args.run.out, "steps": state.step, "dev_loss": best.dev, "dev_loss_step": best.step,
                 "stopped_early": state.stopped_early, "seconds": state.seconds})
         );
     } else {
@@ -87,7 +88,7 @@ pub(super) fn run(args: &TrainPrism) -> Result<()> {
                 ""
             },
             state.seconds / 60.0,
-            args.out.display()
+            args.run.out.display()
         );
     }
     Ok(())
@@ -162,6 +163,7 @@ fn manifest(args: &TrainPrism, config: &BartConfig, teachers: &str) -> Manifest 
         ..Template::default()
     };
     let name = args
+        .run
         .out
         .file_name()
         .map_or_else(|| "prism".to_owned(), |name| name.to_string_lossy().into_owned());
@@ -191,7 +193,7 @@ fn manifest(args: &TrainPrism, config: &BartConfig, teachers: &str) -> Manifest 
         },
         provenance: Provenance {
             recipe: format!("refract train prism --labels, from {from}, labels by {teachers}"),
-            seed: args.seed,
+            seed: args.run.seed,
             data: student
                 .labels
                 .iter()
@@ -219,7 +221,7 @@ fn recipe(args: &TrainPrism, config: BartConfig, examples: usize) -> Recipe {
     let student = &args.student;
     let batch = args.batch.unwrap_or(BATCH);
     let epoch = examples.div_ceil(batch * student.accumulate).max(1);
-    let steps = args.steps.unwrap_or(student.epochs * epoch);
+    let steps = args.run.steps.unwrap_or(student.epochs * epoch);
     let fresh = student.from.is_none();
     Recipe {
         start: match &student.from {
@@ -242,11 +244,11 @@ fn recipe(args: &TrainPrism, config: BartConfig, examples: usize) -> Recipe {
         pair_rate: student.pair_rate,
         smoothing: student.smoothing,
         dropout: student.dropout,
-        seed: args.seed,
+        seed: args.run.seed,
         check_every: student.check_every.unwrap_or(epoch).clamp(1, steps.max(1)),
         patience: student.patience,
-        time_max: args.time_max,
-        resume: args.resume,
+        time_max: args.run.time_max,
+        resume: args.run.resume,
     }
 }
 
@@ -254,7 +256,7 @@ fn announce(args: &TrainPrism, recipe: &Recipe, train: &Set, dev: &Set, passed: 
     for (reason, (count, first)) in &passed.reasons {
         eprintln!("prism: {count} labels: {reason}; the first is {first}");
     }
-    if !args.json {
+    if !args.run.json {
         eprintln!(
             "prism: {} examples and {} for dev, at most {} steps of {} × {}",
             train.examples.len(),
@@ -289,22 +291,8 @@ fn progress(json: bool, state: &State, no_bar: bool) {
     }
 }
 
-/// Puts the bundle together, opens it as a service would, and moves it into place whole.
+/// The bundle with the curve of its loss.
 fn finish(args: &TrainPrism, manifest: Manifest, working: &Path, state: &State) -> Result<()> {
-    let made = working.join("bundle");
-    if made.exists() {
-        std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
-    }
-    std::fs::create_dir_all(&made).with_context(|| format!("making {}", made.display()))?;
-    let copy = |from: PathBuf, file: &str| {
-        let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
-        std::fs::write(made.join(file), bytes)
-            .with_context(|| format!("writing {}", made.join(file).display()))
-    };
-    for file in ["config.json", "generation_config.json", "model.safetensors"] {
-        copy(working.join("best").join(file), file)?;
-    }
-    copy(working.join(TOKENIZER_FILE), TOKENIZER_FILE)?;
     let series = |name: &str, of: fn(&finetune::Check) -> f64| plot::Series {
         name: name.to_owned(),
         points: state.curve.iter().map(|c| (c.step as f64, of(c))).collect(),
@@ -314,16 +302,7 @@ fn finish(args: &TrainPrism, manifest: Manifest, working: &Path, state: &State) 
         series("dev", |c| c.dev),
     ];
     let svg = plot::lines("Loss per token", "optimiser step", &curve);
-    std::fs::write(made.join("loss.svg"), svg).with_context(|| format!("writing {}", made.display()))?;
-    manifest.write(&made)?;
-    Bundle::open(&made)?.expect(Role::Prism)?;
-    if args.out.exists() {
-        let old = sibling(&args.out, "old")?;
-        std::fs::rename(&args.out, &old).with_context(|| format!("moving {} aside", args.out.display()))?;
-        std::fs::rename(&made, &args.out).with_context(|| format!("writing {}", args.out.display()))?;
-        return std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()));
-    }
-    std::fs::rename(&made, &args.out).with_context(|| format!("writing {}", args.out.display()))
+    ship(manifest, working, &args.run.out, &[("loss.svg", &svg)])
 }
 
 #[cfg(test)]

@@ -1,0 +1,144 @@
+//! What `refract eval` can be told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{DataArgs, Part};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Eval {
+    /// HR, recall and NDCG against popularity and item kNN, full ranking.
+    Ranker(EvalRanker),
+    /// Truth of explanations over many users, before and after the gate.
+    Explanations(EvalExplanations),
+    /// BLEU, ROUGE, variety and features of any texts, from lines of JSON.
+    Texts(EvalTexts),
+    /// A Prism beside its teacher on the same labelled pairs: whose sentences have evidence?
+    Labels(EvalLabels),
+    /// One HTML page of tables, plots and examples from what other commands printed with --json.
+    Report(EvalReport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalRanker {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalExplanations {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Oracle bundle; the shipped one by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) oracle: Option<PathBuf>,
+    /// Prism bundle; the shipped one by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prism: Option<PathBuf>,
+    /// How many users, drawn by the seed.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) users: usize,
+    /// How many items for each.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) items: usize,
+    /// Print so many explanations at random, to be read.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) show: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Also write the Prism's prompts to this file, as lines `{"ids": […]}`.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalTexts {
+    /// Lines `{"text": …}`, perhaps with `id`, `user`, `reference`, `feature`; a bare string is a text.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) predictions: PathBuf,
+    /// Lines `{"text": …}`, matched by `id` where both files have one, else line by line.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) references: Option<PathBuf>,
+    /// The vocabulary of FMR, FCR and DIV, one feature a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) features: Option<PathBuf>,
+    /// How texts are cut into words.
+    #[arg(long, value_enum, default_value_t = Cut::Any)]
+    pub(crate) words: Cut,
+    /// Bootstrap samples behind each interval.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) resamples: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalLabels {
+    /// Label files of `refract distill`.
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
+    pub(crate) labels: Vec<PathBuf>,
+    /// Parts of the split to compare on.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "test")]
+    pub(crate) part: Vec<Part>,
+    /// Prism bundle; the shipped one by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prism: Option<PathBuf>,
+    /// Where the shipped data and models are, if not beside the binary.
+    #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
+    pub(crate) assets: Option<PathBuf>,
+    /// At most so many pairs.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) limit: usize,
+    /// Print so many of the worst, and so many without a fault.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) show: usize,
+    /// Bootstrap samples behind each interval.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) resamples: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalReport {
+    /// What a command printed with --json, perhaps with the name it is to have: `demo=explanations.jsonl`; repeat it. Rows of
+    /// the same name stand side by side.
+    #[arg(long = "results", value_name = "NAME=FILE.jsonl", required = true, num_args = 1..)]
+    pub(crate) results: Vec<String>,
+    /// The page.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) out: PathBuf,
+    #[arg(long, default_value = "Refract: how true, how good")]
+    pub(crate) title: String,
+    /// A line about models, data and machine, printed under the title; repeat it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Vec<String>,
+    /// Examples of each sort.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) examples: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cut {
+    /// Lower-cased runs of letters and digits of any script.
+    Any,
+    /// As the `rouge_score` library: lower-cased runs of a–z and 0–9.
+    Ascii,
+    /// Already cut: at white space, case kept.
+    Spaces,
+}

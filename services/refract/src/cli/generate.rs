@@ -1,0 +1,78 @@
+//! What `refract generate` and `refract quantize` can be told.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// A model directory in the Hugging Face layout, with or without `bundle.toml` and tokenizer.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    /// Lines `{"text": …}` or `{"ids": […]}`; standard input by default.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) input: Option<PathBuf>,
+    /// Beams; 1 is greedy.
+    #[arg(long)]
+    pub(crate) num_beams: Option<usize>,
+    /// Most tokens to write.
+    #[arg(long)]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Fewest tokens to write before the end is allowed.
+    #[arg(long)]
+    pub(crate) min_new_tokens: Option<usize>,
+    /// Beam scores are divided by length to this power.
+    #[arg(long)]
+    pub(crate) length_penalty: Option<f32>,
+    /// Logits of tokens already written are divided (or multiplied, if negative) by this.
+    #[arg(long)]
+    pub(crate) repetition_penalty: Option<f32>,
+    /// No n-gram of this size twice; 0 is off.
+    #[arg(long)]
+    pub(crate) no_repeat_ngram_size: Option<usize>,
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
+    pub(crate) dtype: Precision,
+    /// Threads; 0 means as many as there are. The text does not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Lines of JSON `{"ids", "text", "finish_reason", "score"}` (otherwise the text alone).
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// int8 where the directory was quantised, else f32.
+    Auto,
+    /// Exactly what `transformers` writes in f32.
+    F32,
+    /// A byte a weight, quantised at load: two to three times as fast.
+    Int8,
+    Bf16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// A bundle, or a plain Hugging Face T5 or BART directory.
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// Format of the weights.
+    #[arg(long, value_enum, default_value_t = QuantizeTo::Int8)]
+    pub(crate) to: QuantizeTo,
+    /// The new bundle; must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Compare with the exact weights on these prompts, lines `{"text": …}` or `{"ids": […]}`.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) check: Option<PathBuf>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizeTo {
+    /// Symmetric, one scale a row; T5's `wo`, norms, biases and positions stay as they are.
+    Int8,
+}

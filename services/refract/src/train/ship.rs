@@ -1,0 +1,58 @@
+//! A trained model becomes a bundle: put together beside its checkpoint, opened as a service would, moved into place whole.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use refract_bundle::{Bundle, Manifest, TOKENIZER_FILE};
+
+/// Ships the best checkpoint of `working` (its tokenizer beside it) as `out`, with more files of these names and contents.
+/// What stood at `out` is replaced only by a bundle that opens.
+pub(super) fn ship(manifest: Manifest, working: &Path, out: &Path, more: &[(&str, &str)]) -> Result<()> {
+    let made = working.join("bundle");
+    if made.exists() {
+        std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
+    }
+    std::fs::create_dir_all(&made).with_context(|| format!("making {}", made.display()))?;
+    let write = |file: &str, bytes: &[u8]| {
+        let to = made.join(file);
+        std::fs::write(&to, bytes).with_context(|| format!("writing {}", to.display()))
+    };
+    // Read and written, not copied: a checkpoint is private to its run, a bundle is read by whoever serves it.
+    let best = working.join("best");
+    for (from, file) in [
+        (&best, "config.json"),
+        (&best, "generation_config.json"),
+        (&best, "model.safetensors"),
+        (&working.to_owned(), TOKENIZER_FILE),
+    ] {
+        let from = from.join(file);
+        let bytes = std::fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+        write(file, &bytes)?;
+    }
+    for (file, text) in more {
+        write(file, text.as_bytes())?;
+    }
+    let role = manifest.role;
+    manifest.write(&made)?;
+    Bundle::open(&made)?.expect(role)?;
+    if out.exists() {
+        let old = sibling(out, "old")?;
+        std::fs::rename(out, &old).with_context(|| format!("moving {} aside", out.display()))?;
+        std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))?;
+        return std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()));
+    }
+    std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))
+}
+
+/// `prism` → `prism.training`, beside it.
+pub(super) fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let name = path.file_name().with_context(|| {
+        format!(
+            "{} has no name: --out DIR names the bundle's directory",
+            path.display()
+        )
+    })?;
+    let mut name = name.to_owned();
+    name.push(format!(".{suffix}"));
+    Ok(path.with_file_name(name))
+}
