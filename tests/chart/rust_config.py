@@ -21,6 +21,7 @@ DEFINED = {
     "ServerTls": ("services/shared/net/src/tls.rs", "ServerTls"),
     "ClientTls": ("services/shared/net/src/tls.rs", "ClientTls"),
     "refract_net::DialConfig": ("services/shared/net/src/config.rs", "DialConfig"),
+    "admission::Config": ("services/shared/resilience/src/admission.rs", "Config"),
     "backoff::Config": ("services/shared/resilience/src/backoff.rs", "Config"),
     "refract_chassis::process::Config": ("services/shared/chassis/src/process.rs", "Config"),
     "admin::Config": ("services/shared/chassis/src/admin.rs", "Config"),

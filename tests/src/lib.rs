@@ -37,7 +37,16 @@ pub fn binary() -> &'static Path {
             .expect("tests run from target/PROFILE/deps");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--locked", "-p", "refract", "--target-dir"]);
+        // Of the whole workspace, as the tests were: alone it would build candle again with other features.
+        build.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--bin",
+            "refract",
+            "--target-dir",
+        ]);
         build
             .arg(
                 profile
