@@ -65,7 +65,7 @@ fn film(id: &str, title: &str, director: &str, leads: &[&str], genres: &[&str]) 
 }
 
 /// A fact as the Oracle states it: the item shares a value with these of the history.
-fn shared(name: &str, value: &str, with: &[&str]) -> Fact {
+fn shared(name: &str, value: &str, with: &[&str], text: &str) -> Fact {
     let attribute = Evidence::Attribute {
         item: ItemId::new("d"),
         name: name.to_owned(),
@@ -79,7 +79,7 @@ fn shared(name: &str, value: &str, with: &[&str]) -> Fact {
             attribute: name.to_owned(),
             value: value.to_owned(),
         },
-        text: format!("{value} is the {name}."),
+        text: text.to_owned(),
         evidence: std::iter::once(attribute).chain(history).collect(),
     }
 }
@@ -119,8 +119,13 @@ fn query(style: u32, knowing: bool) -> ExplainQuery {
     });
     let knowledge = Knowledge {
         facts: vec![
-            shared("director", "Ines Varga", &["c", "a"]),
-            shared("lead", "Tom Okoro", &["a"]),
+            shared(
+                "director",
+                "Ines Varga",
+                &["c", "a"],
+                "Ines Varga directed Salt and Ash",
+            ),
+            shared("lead", "Tom Okoro", &["a"], "Tom Okoro appears in Salt and Ash"),
         ],
         oracle_revision: Revision("r".to_owned()),
         template_revision: Revision("t".to_owned()),
@@ -214,8 +219,7 @@ async fn the_shipped_model_explains_films_it_has_never_seen() {
             e.text
         );
     }
-    // One fact over three films is a rare shape for the small model; where the gate refuses it, the template says so.
-    assert!(by_the_model >= 3, "{by_the_model} of 12");
+    assert_eq!(by_the_model, 12, "styles that the gate let through");
 }
 
 #[tokio::test]
