@@ -289,7 +289,7 @@ def chart(file, names, batches, rates):
         f'<rect width="{width}" height="400" fill="#ffffff"/>',
         '<text x="20" y="28" font-size="17" font-weight="bold">Explanations a second on one core</text>',
         f'<text x="20" y="48" fill="#555">BART-base shape, random weights, {SOURCE} tokens in, exactly {NEW} out, greedy; by '
-        "processor time, measured in turns on a busy machine</text>",
+        "processor time, measured in turns</text>",
     ]
     left = 30
     for batch in batches:
