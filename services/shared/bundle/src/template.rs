@@ -102,7 +102,7 @@ impl Scene {
     /// twelve.
     fn shown(&self, count: usize, wanted: &[ItemId]) -> Vec<&Interaction> {
         let place = |id: &ItemId| self.named.iter().position(|known| known.item.id == *id);
-        let mut chosen: Vec<usize> = Vec::with_capacity(count);
+        let mut chosen: Vec<usize> = Vec::new();
         for n in wanted.iter().filter_map(place).chain(0..self.named.len()) {
             if chosen.len() >= count {
                 break;
