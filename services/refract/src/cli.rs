@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.
     Quantize(Quantize),
+    /// Check that a GPU, several devices or other numbers choose the tokens that exact weights on the CPU choose.
+    Compare(Compare),
     /// How many machines of each kind for a load, and what they cost: a simulation from measured times.
     Plan(Plan),
     /// Draw the demo's synthetic population again from its taste model (seeded: the same bytes every time).
@@ -177,6 +179,9 @@ pub(crate) struct Serve {
     /// Override one key, e.g. `--set ranker.listen.address=127.0.0.1:7001`; repeat it.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Short for `--set oracle.worker.devices=…` (or `prism.…`) and `tensor_parallel`; for one of these roles.
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Print the configuration in force as TOML and stop.
     #[arg(long)]
     pub(crate) print_config: bool,

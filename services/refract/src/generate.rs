@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
 use refract_bundle::Tokenizer;
-use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Request, Weights};
+use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Request};
 use serde::Deserialize;
 
-use crate::cli::{Generate, Precision};
+use crate::cli::Generate;
 
 /// One line of input.
 #[derive(Deserialize)]
@@ -41,18 +41,14 @@ const IN_FLIGHT_MAX: usize = 64;
 
 pub(crate) async fn run(args: &Generate) -> Result<()> {
     let dir = &args.bundle;
-    let weights = match args.dtype {
-        Precision::Auto => Weights::Auto,
-        Precision::F32 => Weights::F32,
-        Precision::Int8 => Weights::Int8,
-        Precision::Bf16 => Weights::Bf16,
-    };
     let opened = refract_engine::open(
         dir,
         &OpenOptions {
-            weights,
+            weights: args.dtype.weights(),
             threads: args.threads,
-            isa: None,
+            devices: args.place.devices.clone(),
+            tensor_parallel: args.place.tensor_parallel,
+            ..OpenOptions::default()
         },
     )?;
     let spec = opened.spec;

@@ -1,9 +1,10 @@
-//! The one command: demo, serve, recommend, explain, generate, quantize, train, eval.
+//! The one command: demo, serve, recommend, explain, generate, quantize, compare, train, eval.
 
 mod ask;
 mod assets;
 mod cli;
 mod cluster;
+mod compare;
 mod corpus;
 mod demo;
 mod distill;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Explain(args) => quietly(ask::explain(&args)),
         Command::Generate(args) => quietly(generate::run(&args)),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Users(args) => users::run(&args),
         Command::Import(Import::Films(args)) => say(import::run(&args.from, &args.out, args.bad_rows_max)?),
         Command::Import(Import::Movielens(args)) => say(imports::movielens(&args)?),

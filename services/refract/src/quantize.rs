@@ -6,13 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use refract_bundle::{MANIFEST_FILE, Manifest, Precision, Tokenizer};
+use anyhow::{Context, Result, ensure};
+use refract_bundle::{MANIFEST_FILE, Manifest, Precision};
 use refract_engine::{Fidelity, OpenOptions, Weights};
 use serde_json::json;
 
 use crate::cli::{Quantize, QuantizeTo};
-use crate::generate::Line;
+use crate::compare;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// Positions at which int8 must choose the exact weights' token, in percent.
@@ -84,22 +84,7 @@ fn check(from: &Path, to: &Path, prompts: &Path) -> Result<Fidelity> {
         refract_engine::open(dir, &options)
     };
     let (mut exact, mut bytes) = (open(from, Weights::F32)?, open(to, Weights::Int8)?);
-    let file = to.join("tokenizer.json");
-    let tokenizer = if file.is_file() {
-        Some(Tokenizer::read(&file)?)
-    } else {
-        None
-    };
-    let text = fs::read_to_string(prompts).with_context(|| format!("reading {}", prompts.display()))?;
-    let mut all = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let place = || format!("{}:{}", prompts.display(), at + 1);
-        let line: Line = serde_json::from_str(line).with_context(place)?;
-        all.push(line.ids(tokenizer.as_ref()).with_context(place)?);
-    }
-    if all.is_empty() {
-        bail!("{}: no line to check", prompts.display());
-    }
+    let all = compare::read(prompts, to)?;
     let eos = exact.spec.eos.clone();
     Ok(refract_engine::fidelity(
         &mut *exact.runner,

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use refract_chassis::config::{self, Sources};
 use refract_chassis::process::run_until_signal;
 use refract_chassis::{Running, panics, telemetry};
+use refract_worker::Device;
 
 use crate::assets::Assets;
 use crate::cli::{Role, Serve};
@@ -64,6 +65,7 @@ fn gather(args: &Serve) -> Result<Config> {
         sources = sources.file(file);
     }
     let mut config: Config = config::load(&sources)?;
+    place(args, &mut config)?;
     let unset = |path: &Path| path.as_os_str().is_empty();
     let wants = |role: Role| args.role == Role::All || args.role == role;
     let (data, oracle, prism) = (
@@ -104,6 +106,31 @@ fn gather(args: &Serve) -> Result<Config> {
         }
     }
     Ok(config)
+}
+
+/// The flags that say where the role's model lives.
+fn place(args: &Serve, config: &mut Config) -> Result<()> {
+    let asked = &args.place;
+    if asked.devices.is_empty() && asked.tensor_parallel == 0 {
+        return Ok(());
+    }
+    let worker = match args.role {
+        Role::Oracle => &mut config.oracle.worker,
+        Role::Prism => &mut config.prism.worker,
+        Role::All => bail!(
+            "--devices and --tensor-parallel are for one model: say `--set oracle.worker.devices=…` or `--set prism.worker.devices=…`"
+        ),
+        Role::Ranker => {
+            bail!("--devices and --tensor-parallel are for the Oracle or a Prism; the ranker has no model")
+        }
+    };
+    if !asked.devices.is_empty() {
+        worker.devices = asked.devices.iter().copied().map(Device).collect();
+    }
+    if asked.tensor_parallel > 0 {
+        worker.tensor_parallel = asked.tensor_parallel;
+    }
+    Ok(())
 }
 
 /// Written whole or not at all: whoever waits for the file never reads half of it.

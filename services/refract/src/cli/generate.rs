@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use refract_engine::{DeviceName, Weights};
 
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
@@ -36,20 +37,70 @@ pub(crate) struct Generate {
     /// Threads; 0 means as many as there are. The text does not depend on it.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Lines of JSON `{"ids", "text", "finish_reason", "score"}` (otherwise the text alone).
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+/// Where a model lives.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Place {
+    /// Devices that hold the model: `cpu`, or `cuda:0,cuda:1` in a build with `--features cuda`.
+    #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
+    pub(crate) devices: Vec<DeviceName>,
+    /// Divide a T5 among so many devices (on `cpu`: threads); as many as `--devices` names where absent.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) tensor_parallel: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
-    /// int8 where the directory was quantised, else f32.
+    /// int8 where the directory was quantised, bf16 on a GPU, else f32.
     Auto,
     /// Exactly what `transformers` writes in f32.
     F32,
     /// A byte a weight, quantised at load: two to three times as fast.
     Int8,
     Bf16,
+}
+
+impl Precision {
+    pub(crate) fn weights(self) -> Weights {
+        match self {
+            Self::Auto => Weights::Auto,
+            Self::F32 => Weights::F32,
+            Self::Int8 => Weights::Int8,
+            Self::Bf16 => Weights::Bf16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// A model directory in the Hugging Face layout, with or without `bundle.toml` and tokenizer.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Number format of the weights there.
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
+    pub(crate) dtype: Precision,
+    /// Prompts, lines `{"text": …}` or `{"ids": […]}`; without it, random ids.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) input: Option<PathBuf>,
+    /// How many random prompts.
+    #[arg(long, default_value_t = 16, conflicts_with = "input")]
+    pub(crate) prompts: usize,
+    /// Tokens to write for each prompt.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) max_new_tokens: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -52,7 +52,7 @@ async fn main() {
     let options = OpenOptions {
         weights,
         threads,
-        isa: None,
+        ..OpenOptions::default()
     };
     let begun = Instant::now();
     let opened = refract_engine::open(&dir, &options).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));

@@ -2,6 +2,8 @@
 
 mod turn;
 
+pub(crate) use turn::message;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -14,6 +14,7 @@
 
 pub mod beam;
 pub mod config;
+pub mod device;
 mod draft;
 pub mod engine;
 pub mod error;
@@ -33,6 +34,7 @@ pub mod scheduler;
 pub mod sequence;
 
 pub use config::Config;
+pub use device::DeviceName;
 pub use engine::{Engine, Health, Stats};
 pub use error::Error;
 pub use generation::{Event, Finish, Finished, Generation, Hypothesis};

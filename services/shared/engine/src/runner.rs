@@ -17,6 +17,7 @@
 
 mod candle;
 mod cpu;
+mod parallel;
 mod scripted;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use crate::kv::{CrossSlot, RowMove, RowSlot};
 pub use crate::scheduler::EncodeCost;
 pub use candle::ModelRunner;
 pub use cpu::{CpuOptions, CpuRunner, Isa, Precision};
+pub use parallel::{ParallelOptions, ParallelRunner};
 pub use scripted::{Gate, Scripted};
 
 /// What must be known of a model to decode with it.
@@ -105,13 +107,29 @@ impl<'a> Logits<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerError {
     pub reason: String,
+    fatal: bool,
 }
 
 impl RunnerError {
+    /// Of this call alone: parts of the batch may still succeed.
     pub fn new(reason: impl fmt::Display) -> Self {
         Self {
             reason: reason.to_string(),
+            fatal: false,
         }
+    }
+
+    /// The device or a rank is lost and no later call can succeed. The engine does not try parts of the batch: it calls
+    /// itself unhealthy and ends every sequence.
+    pub fn fatal(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            fatal: true,
+        }
+    }
+
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
     }
 }
 

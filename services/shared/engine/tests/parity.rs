@@ -6,13 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use refract_engine::runner::{CpuOptions, CpuRunner, EncodeCost, Precision, Scripted, Shape};
-use refract_engine::{
-    Config, EarlyStopping, Engine, Finish, Finished, Generation, GenerationParams, Hypothesis, PairRows,
-    Request,
+use refract_engine::runner::{
+    CpuOptions, CpuRunner, EncodeCost, ModelRunner, ParallelOptions, ParallelRunner, Precision, Runner,
+    Scripted, Shape,
 };
-use refract_model::{LoadOptions, Model};
+use refract_engine::{
+    Config, DeviceName, EarlyStopping, Engine, Finish, Finished, Generation, GenerationParams, Hypothesis,
+    PairRows, Request,
+};
+use refract_model::parallel::divisions;
+use refract_model::{Dtype, LoadOptions, Model};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -212,23 +217,37 @@ fn load(dir: &Path) -> (Model, Vec<ModelCase>, Vec<Request>) {
 }
 
 /// An engine for each way of running the model in f32.
-fn engines(dir: &Path, model: Model, config: &Config) -> [(&'static str, Engine); 2] {
+fn engines(dir: &Path, model: Model, config: &Config) -> Vec<(String, Engine)> {
     let options = CpuOptions {
         precision: Precision::F32,
         threads: 1,
         isa: None,
     };
+    let divisions = match model_config(dir) {
+        refract_model::Config::T5(config) => divisions(&config),
+        refract_model::Config::Bart(_) => Vec::new(),
+    };
     let cpu = CpuRunner::load(dir, &options).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    [
-        (
-            "tensors",
-            Engine::for_model(model, config.clone()).expect("a sound config"),
-        ),
-        (
-            "packed",
-            Engine::start(cpu, config.clone()).expect("a sound config"),
-        ),
-    ]
+    let start = |runner: Box<dyn Runner>| Engine::start(runner, config.clone()).expect("a sound config");
+    let mut engines = vec![
+        ("tensors".to_owned(), start(Box::new(ModelRunner::new(model)))),
+        ("packed".to_owned(), start(Box::new(cpu))),
+    ];
+    for ranks in divisions.into_iter().filter(|ranks| *ranks > 1) {
+        let options = ParallelOptions {
+            devices: vec![DeviceName::Cpu; ranks],
+            dtype: Dtype::F32,
+            patience: Duration::from_secs(600),
+        };
+        let runner = ParallelRunner::load(dir.to_owned(), &options)
+            .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        engines.push((format!("{ranks} ranks"), start(Box::new(runner))));
+    }
+    engines
+}
+
+fn model_config(dir: &Path) -> refract_model::Config {
+    refract_model::Config::read(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
 
 fn assert_case(dir: &Path, case: &ModelCase, how: &str, got: &Finished) {

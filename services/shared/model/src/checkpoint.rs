@@ -9,6 +9,7 @@ use crate::bart;
 use crate::config::{Config, PairSizes, read_generation};
 use crate::error::Error;
 use crate::model::Description;
+use crate::parallel::{Part, Split};
 use crate::t5;
 use crate::weights::Checkpoint;
 
@@ -24,17 +25,23 @@ pub(crate) struct Loaded {
 const T5_HARMLESS: [&str; 1] = ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"];
 const BART_HARMLESS: [&str; 2] = ["model.encoder.version", "model.decoder.version"];
 
-/// Reads and checks the weights of `dir`, held as `dtype` where the architecture allows.
-pub(crate) fn read(dir: &Path, config: Config, dtype: DType, device: &Device) -> Result<Loaded, Error> {
+/// Reads and checks the weights of `dir`, held as `dtype` where the architecture allows; of several ranks, one's part.
+pub(crate) fn read(
+    dir: &Path,
+    config: Config,
+    dtype: DType,
+    device: &Device,
+    part: &Part,
+) -> Result<Loaded, Error> {
     let (description, checkpoint) = open(dir, config)?;
     let is_t5 = matches!(description.config, Config::T5(_));
-    let mut tensors = checkpoint.load(device, |name| {
-        let wide = if is_t5 {
-            t5::stays_f32(name)
+    let mut tensors = checkpoint.load(device, |name, shape| {
+        let (wide, split) = if is_t5 {
+            (t5::stays_f32(name), t5::split(name))
         } else {
-            name == bart::FINAL_LOGITS_BIAS
+            (name == bart::FINAL_LOGITS_BIAS, Split::Whole)
         };
-        if wide { DType::F32 } else { dtype }
+        (if wide { DType::F32 } else { dtype }, part.stretch(split, shape))
     })?;
     let final_logits_bias = tensors.remove(bart::FINAL_LOGITS_BIAS);
     Ok(Loaded {

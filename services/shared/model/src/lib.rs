@@ -12,6 +12,7 @@ mod error;
 mod kernels;
 mod layers;
 mod model;
+pub mod parallel;
 pub mod quantised;
 mod state;
 mod stored;

@@ -1,6 +1,7 @@
 //! The two architectures behind one face: load, encode, decode.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -10,6 +11,7 @@ use crate::checkpoint;
 use crate::config::{Config, Tokens};
 use crate::error::Error;
 use crate::layers::{Memory, Mode, padded};
+use crate::parallel::{Collective, Part};
 use crate::state::{Cross, CrossBatch, Encoded, Geometry, KeyValue, OwnKv};
 use crate::t5::T5;
 use crate::weights::Entry;
@@ -35,6 +37,9 @@ pub enum Dtype {
 pub struct LoadOptions {
     pub dtype: Dtype,
     pub device: Device,
+    /// Where several devices hold the model together: what connects this one with the others. It then holds its part of
+    /// the weights, and reads no more of the files. T5 only.
+    pub collective: Option<Arc<dyn Collective>>,
 }
 
 impl Default for LoadOptions {
@@ -42,6 +47,7 @@ impl Default for LoadOptions {
         Self {
             dtype: Dtype::F32,
             device: Device::Cpu,
+            collective: None,
         }
     }
 }
@@ -174,19 +180,31 @@ impl Model {
             Dtype::Bf16 => DType::BF16,
             Dtype::F16 => DType::F16,
         };
-        let loaded = checkpoint::read(dir, config, dtype, &options.device)?;
+        let part = Part::new(options.collective.clone());
+        match &config {
+            Config::T5(config) => part.check(config)?,
+            Config::Bart(_) if part.ranks() > 1 => {
+                return Err(Error::input(
+                    "tensor_parallel",
+                    "a BART is held by one device; set it to 1",
+                ));
+            }
+            Config::Bart(_) => {}
+        }
+        let loaded = checkpoint::read(dir, config, dtype, &options.device, &part)?;
         let vb = VarBuilder::from_tensors(loaded.tensors, dtype, &options.device);
-        Self::build(&loaded.description, loaded.final_logits_bias, &vb)
+        Self::build(&loaded.description, loaded.final_logits_bias, part, &vb)
     }
 
     pub(crate) fn build(
         of: &Description,
         final_logits_bias: Option<Tensor>,
+        part: Part,
         vb: &VarBuilder,
     ) -> Result<Self, Error> {
         let (spec, defaults) = (of.spec.clone(), of.defaults.clone());
         Ok(match &of.config {
-            Config::T5(config) => Self::T5(T5::new(config, of.own_head, spec, defaults, vb)?),
+            Config::T5(config) => Self::T5(T5::new(config, of.own_head, spec, defaults, part, vb)?),
             Config::Bart(config) => {
                 let bias = match final_logits_bias {
                     Some(bias) => bias,
@@ -368,13 +386,13 @@ impl Model {
 
     pub(crate) fn geometry(&self) -> Geometry {
         let spec = self.spec();
-        let dtype = match self {
-            Self::T5(m) => m.dtype(),
-            Self::Bart(m) => m.dtype(),
+        let (dtype, heads) = match self {
+            Self::T5(m) => (m.dtype(), m.heads()),
+            Self::Bart(m) => (m.dtype(), spec.heads),
         };
         Geometry {
             layers: spec.decoder_layers,
-            heads: spec.heads,
+            heads,
             head_dim: spec.head_dim,
             dtype,
             device: self.device().clone(),

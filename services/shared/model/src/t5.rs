@@ -14,6 +14,7 @@ use crate::config::T5Config;
 use crate::layers::{Activation, Attention, AttentionShape, Linear, Memory, Mode, RmsNorm, Site};
 use crate::layers::{embed, over_columns, padding_mask};
 use crate::model::{DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::parallel::{Part, Split};
 use crate::weights::{Entry, Start};
 
 /// A T5 with its weights.
@@ -22,7 +23,8 @@ pub struct T5 {
     pub(crate) spec: Spec,
     pub(crate) defaults: GenerationDefaults,
     config: T5Config,
-    /// `[vocab, width]`
+    part: Part,
+    /// `[words, width]`: those of this rank, all where it is alone.
     shared: Tensor,
     encoder: Stack,
     decoder: Stack,
@@ -36,6 +38,7 @@ struct Stack {
     norm: RmsNorm,
 }
 
+/// Of several ranks each has some heads and some inner units; what its sublayers say is one summand.
 #[derive(Clone, Debug)]
 struct Block {
     own: Sublayer<Attention>,
@@ -43,11 +46,12 @@ struct Block {
     feed_forward: Sublayer<FeedForward>,
 }
 
-/// x + f(norm(x))
+/// x + f(norm(x)), f summed over ranks
 #[derive(Clone, Debug)]
 struct Sublayer<F> {
     norm: RmsNorm,
     f: F,
+    part: Part,
 }
 
 #[derive(Clone, Debug)]
@@ -76,31 +80,50 @@ impl T5 {
         own_head: bool,
         spec: Spec,
         defaults: GenerationDefaults,
+        part: Part,
         vb: &VarBuilder,
     ) -> Result<Self> {
-        let shared = vb.get((config.vocab_size, config.d_model), "shared.weight")?;
+        let words = part.words(config.vocab_size).len();
+        let shared = vb.get((words, config.d_model), "shared.weight")?;
         let head = if own_head {
-            Linear::new(config.d_model, config.vocab_size, false, &vb.pp("lm_head"))?
+            Linear::new(config.d_model, words, false, &vb.pp("lm_head"))?
         } else {
             Linear::tied(shared.clone())
         };
         Ok(Self {
-            encoder: Stack::new(config, false, &vb.pp("encoder"))?,
-            decoder: Stack::new(config, true, &vb.pp("decoder"))?,
+            encoder: Stack::new(config, false, &part, &vb.pp("encoder"))?,
+            decoder: Stack::new(config, true, &part, &vb.pp("decoder"))?,
             spec,
             defaults,
             config: config.clone(),
+            part,
             shared,
             head,
         })
     }
 
+    /// Heads whose keys and values are here.
+    pub(crate) fn heads(&self) -> usize {
+        self.config.num_heads / self.part.ranks()
+    }
+
+    /// f32 `[b, t, width]` of ids `[b, t]`: of several ranks, the one that has a word says what it is, the others zero.
+    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let words = self.part.words(self.config.vocab_size);
+        if words.len() == self.config.vocab_size {
+            return embed(&self.shared, ids)?.to_dtype(DType::F32);
+        }
+        let here = (ids.ge(words.start as u32)? * ids.lt(words.end as u32)?)?; // [b, t], 1 or 0
+        let first = Tensor::full(words.start as u32, ids.shape(), ids.device())?;
+        let local = (here.where_cond(ids, &first)? - first)?;
+        let x = embed(&self.shared, &local)?.to_dtype(DType::F32)?;
+        self.part
+            .sum(x.broadcast_mul(&here.to_dtype(DType::F32)?.unsqueeze(2)?)?)
+    }
+
     /// `[b, s, width]`
     pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = mode.drop(
-            embed(&self.shared, &input.ids)?.to_dtype(DType::F32)?,
-            Site::Hidden,
-        )?;
+        let mut x = mode.drop(self.embed(&input.ids)?, Site::Hidden)?;
         let s = x.dim(1)?;
         let mut bias = self.encoder.positions.bias(&[0], s, s)?; // [1, heads, s, s]
         let mut mask = padding_mask(input.lengths, s, x.device())?;
@@ -150,10 +173,7 @@ impl T5 {
 
     /// `[rows, t, width]`
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = mode.drop(
-            embed(&self.shared, &input.tokens)?.to_dtype(DType::F32)?,
-            Site::Hidden,
-        )?;
+        let mut x = mode.drop(self.embed(&input.tokens)?, Site::Hidden)?;
         let bias = self
             .decoder
             .positions
@@ -184,25 +204,29 @@ impl T5 {
         } else {
             hidden.clone()
         };
-        self.head.forward(&hidden, Mode::Serve)?.to_dtype(DType::F32)
+        let own = self.head.forward(&hidden, Mode::Serve)?.to_dtype(DType::F32)?;
+        self.part.logits(own, self.config.vocab_size)
     }
 }
 
 impl Stack {
-    fn new(config: &T5Config, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+    fn new(config: &T5Config, decoder: bool, part: &Part, vb: &VarBuilder) -> Result<Self> {
         let layers = if decoder {
             config.decoder_layers()
         } else {
             config.num_layers
         };
         let blocks = (0..layers)
-            .map(|i| Block::new(config, decoder, &vb.pp("block").pp(i)))
+            .map(|i| Block::new(config, decoder, part, &vb.pp("block").pp(i)))
             .collect::<Result<Vec<_>>>()?;
         let table = vb
             .pp("block.0.layer.0.SelfAttention.relative_attention_bias")
             .to_dtype(DType::F32)
             .get(
-                (config.relative_attention_num_buckets, config.num_heads),
+                (
+                    config.relative_attention_num_buckets,
+                    config.num_heads / part.ranks(),
+                ),
                 "weight",
             )?;
         let positions = RelativePositions {
@@ -226,10 +250,10 @@ impl Stack {
 }
 
 impl Block {
-    fn new(config: &T5Config, decoder: bool, vb: &VarBuilder) -> Result<Self> {
+    fn new(config: &T5Config, decoder: bool, part: &Part, vb: &VarBuilder) -> Result<Self> {
         let shape = AttentionShape {
             width: config.d_model,
-            heads: config.num_heads,
+            heads: config.num_heads / part.ranks(),
             head_dim: config.d_kv,
             bias: false,
             // The initialisation makes up for the missing 1/√d.
@@ -249,6 +273,7 @@ impl Block {
             Ok::<_, candle_core::Error>(Sublayer {
                 norm: norm(&vb)?,
                 f: Attention::new(shape, &vb.pp(name))?,
+                part: part.clone(),
             })
         };
         let last = vb.pp("layer").pp(if decoder { 2 } else { 1 });
@@ -261,7 +286,8 @@ impl Block {
             },
             feed_forward: Sublayer {
                 norm: norm(&last)?,
-                f: FeedForward::new(config, &last.pp("DenseReluDense"))?,
+                f: FeedForward::new(config, config.d_ff / part.ranks(), &last.pp("DenseReluDense"))?,
+                part: part.clone(),
             },
         })
     }
@@ -278,6 +304,7 @@ impl Sublayer<Attention> {
         let normed = self.norm.forward(x, mode)?;
         let memory = memory(&self.f, &normed)?;
         let y = self.f.forward(&normed, &memory, mode)?.to_dtype(DType::F32)?;
+        let y = self.part.sum(y)?;
         x + mode.drop(y, Site::Hidden)?
     }
 }
@@ -289,24 +316,21 @@ impl Sublayer<FeedForward> {
             .f
             .forward(&self.norm.forward(x, mode)?, mode)?
             .to_dtype(DType::F32)?;
+        let y = self.part.sum(y)?;
         x + mode.drop(y, Site::Hidden)?
     }
 }
 
 impl FeedForward {
-    fn new(config: &T5Config, vb: &VarBuilder) -> Result<Self> {
+    /// With so many inner units.
+    fn new(config: &T5Config, units: usize, vb: &VarBuilder) -> Result<Self> {
         let (gated, activation) = config.feed_forward().map_err(candle_core::Error::msg)?;
         let names: &[&str] = if gated { &["wi_0", "wi_1"] } else { &["wi"] };
         let inner = names
             .iter()
-            .map(|name| Linear::new(config.d_model, config.d_ff, false, &vb.pp(name)))
+            .map(|name| Linear::new(config.d_model, units, false, &vb.pp(name)))
             .collect::<Result<Vec<_>>>()?;
-        let outer = Linear::new(
-            config.d_ff,
-            config.d_model,
-            false,
-            &vb.pp("wo").to_dtype(DType::F32),
-        )?;
+        let outer = Linear::new(units, config.d_model, false, &vb.pp("wo").to_dtype(DType::F32))?;
         Ok(Self {
             inner,
             outer,
@@ -458,6 +482,27 @@ pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
 /// Whether a tensor is held in f32 whatever the model's type is.
 pub(crate) fn stays_f32(name: &str) -> bool {
     name.ends_with(".wo.weight") || name.contains("layer_norm") || name.contains("relative_attention_bias")
+}
+
+/// How a tensor is divided among ranks: heads and inner units by rows going in and by columns coming out, words by rows.
+pub(crate) fn split(name: &str) -> Split {
+    let ends = |tails: &[&str]| tails.iter().any(|tail| name.ends_with(tail));
+    if ends(&["shared.weight", "lm_head.weight"]) {
+        Split::Vocabulary
+    } else if ends(&[
+        ".q.weight",
+        ".k.weight",
+        ".v.weight",
+        ".wi.weight",
+        ".wi_0.weight",
+        ".wi_1.weight",
+    ]) {
+        Split::Rows
+    } else if ends(&[".o.weight", ".wo.weight", ".relative_attention_bias.weight"]) {
+        Split::Columns
+    } else {
+        Split::Whole
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::kernels;
 use crate::layers::{Dropout, Memory, Mode, padded};
 use crate::model::{DecodeInput, Description, GenerationDefaults, Model, PairRows};
+use crate::parallel::Part;
 use crate::weights::{Entry, Start};
 
 /// A model whose weights are variables.
@@ -63,7 +64,7 @@ impl Trainable {
 
     /// The weights of a directory, in f32.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, Error> {
-        let loaded = checkpoint::read(dir, Config::read(dir)?, DType::F32, device)?;
+        let loaded = checkpoint::read(dir, Config::read(dir)?, DType::F32, device, &Part::default())?;
         Self::new(loaded.description, loaded.tensors, loaded.final_logits_bias)
     }
 
@@ -130,11 +131,13 @@ impl Trainable {
         let recorded = Model::build(
             &description,
             bias.clone(),
+            Part::default(),
             &VarBuilder::from_varmap(&vars, DType::F32, &device),
         )?;
         let plain = Model::build(
             &description,
             bias,
+            Part::default(),
             &VarBuilder::from_tensors(unrecorded, DType::F32, &device),
         )?;
         Ok(Self {

@@ -14,6 +14,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::parallel::Stretch;
 use crate::quantised::SCALE;
 
 /// One tensor that an architecture has: name, shape, and how it begins when nothing has been learnt.
@@ -321,18 +322,22 @@ impl Checkpoint {
         })
     }
 
-    /// Reads the data of everything, converted to the type that `dtype` names for it.
+    /// Reads of each tensor the stretch that `how` names for it (all where it names none), converted to the type it names.
     pub(crate) fn load(
         &self,
         device: &Device,
-        dtype: impl Fn(&str) -> DType,
+        how: impl Fn(&str, &[usize]) -> (DType, Option<Stretch>),
     ) -> Result<HashMap<String, Tensor>, Error> {
         let mut in_order: Vec<(&String, &Place)> = self.places.iter().collect();
         in_order.sort_by_key(|(_, p)| (p.file, p.begin));
         let mut tensors = HashMap::with_capacity(in_order.len());
         for (name, place) in in_order {
-            let tensor = self.tensor(name, place)?;
-            tensors.insert(name.clone(), tensor.to_dtype(dtype(name))?.to_device(device)?);
+            let (dtype, stretch) = how(name, &place.shape);
+            let tensor = match stretch {
+                Some(stretch) => self.stretch(name, place, &stretch)?,
+                None => self.tensor(name, place)?,
+            };
+            tensors.insert(name.clone(), tensor.to_dtype(dtype)?.to_device(device)?);
         }
         Ok(tensors)
     }
@@ -354,6 +359,54 @@ impl Checkpoint {
             Ok::<_, Error>(())
         })?;
         Ok(Tensor::from_vec(data, place.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    /// A stretch of a matrix, in the type it is stored in; bytes become the numbers that they mean. Reads nothing else.
+    fn stretch(&self, name: &str, place: &Place, stretch: &Stretch) -> Result<Tensor, Error> {
+        let &[rows, width] = place.shape.as_slice() else {
+            return Err(self.corrupt(place, format!("{name} is no matrix, and only one is divided")));
+        };
+        let (rows, columns) = match stretch.dimension {
+            0 => (stretch.range.clone(), 0..width),
+            _ => (0..rows, stretch.range.clone()),
+        };
+        let size = match &place.numbers {
+            Numbers::Floats(dtype) => dtype.size_in_bytes(),
+            Numbers::Bytes { .. } | Numbers::Unscaled => 1,
+        };
+        let shape = (rows.len(), columns.len());
+        let mut bytes = vec![0; rows.len() * columns.len() * size];
+        let (line, row_bytes) = (columns.len() * size, (width * size) as u64);
+        let failed = |source| Error::Read {
+            file: self.files[place.file].clone(),
+            source,
+        };
+        let mut reader = self.reader(place)?;
+        // Whole rows lie together and are read in one go.
+        let lines = if columns.len() == width { bytes.len() } else { line };
+        for (row, to) in (rows.start as u64..).zip(bytes.chunks_mut(lines.max(1))) {
+            let at = place.begin + row * row_bytes + (columns.start * size) as u64;
+            reader.seek(SeekFrom::Start(at)).map_err(failed)?;
+            reader.read_exact(to).map_err(failed)?;
+        }
+        match &place.numbers {
+            Numbers::Floats(dtype) => {
+                let shape = [shape.0, shape.1];
+                Ok(Tensor::from_raw_buffer(&bytes, *dtype, &shape, &Device::Cpu)?)
+            }
+            Numbers::Bytes { scales } => {
+                let scales = self.scales(name, scales)?;
+                let bytes = self.signed(name, place, &bytes)?;
+                let mut data = Vec::with_capacity(bytes.len());
+                let meant = Rows::Bytes {
+                    bytes: &bytes,
+                    scales: &scales[rows],
+                };
+                meant.push_to(&mut data);
+                Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+            }
+            Numbers::Unscaled => Err(self.corrupt(place, format!("{name} is of bytes without scales"))),
+        }
     }
 
     fn place(&self, name: &str) -> Result<&Place, Error> {
@@ -402,12 +455,7 @@ impl Checkpoint {
                     each(Rows::Floats(&chunk))?;
                 }
                 Numbers::Bytes { .. } | Numbers::Unscaled => {
-                    let bytes: Vec<i8> = bytes.iter().map(|b| b.cast_signed()).collect();
-                    if bytes.contains(&i8::MIN) {
-                        return Err(
-                            self.corrupt(place, format!("tensor {name} holds −128; bytes are −127 to 127"))
-                        )?;
-                    }
+                    let bytes = self.signed(name, place, bytes)?;
                     each(Rows::Bytes {
                         bytes: &bytes,
                         scales: &scales[first..first + count],
@@ -436,6 +484,14 @@ impl Checkpoint {
             )),
             None => Ok(scales),
         }
+    }
+
+    fn signed(&self, name: &str, place: &Place, bytes: &[u8]) -> Result<Vec<i8>, Error> {
+        let bytes: Vec<i8> = bytes.iter().map(|b| b.cast_signed()).collect();
+        if bytes.contains(&i8::MIN) {
+            return Err(self.corrupt(place, format!("tensor {name} holds −128; bytes are −127 to 127")));
+        }
+        Ok(bytes)
     }
 
     fn corrupt(&self, place: &Place, reason: String) -> Error {

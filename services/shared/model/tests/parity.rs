@@ -2,7 +2,7 @@
 
 mod common;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use common::*;
 use refract_model::{CrossBatch, Dtype, LoadOptions, Model, OwnKv};
 
@@ -303,27 +303,6 @@ fn bart_runs_in_fp16() {
     assert_near(&logits, &inputs.logits[0], BF16_SHARE / 4.0, "fp16");
 }
 
-/// Root mean square of the difference, as a share of the reference's standard deviation.
-#[track_caller]
-fn assert_near(logits: &Tensor, expected: &Tensor, share: f32, what: &str) {
-    let rms = |x: Tensor| -> f32 {
-        x.sqr()
-            .unwrap()
-            .mean_all()
-            .unwrap()
-            .sqrt()
-            .unwrap()
-            .to_scalar()
-            .unwrap()
-    };
-    let mean = expected.mean_all().unwrap();
-    let measured = rms((logits - expected).unwrap()) / rms(expected.broadcast_sub(&mean).unwrap());
-    assert!(
-        measured <= share,
-        "{what}: {measured} of the spread, {share} allowed"
-    );
-}
-
 #[test]
 fn a_pair_changes_what_is_said_and_none_is_row_zero() {
     let (model, inputs) = (load("bart-pairs"), inputs("bart-pairs"));
@@ -405,7 +384,7 @@ fn t5_in_fp16_is_refused_with_the_reason() {
         &path("t5-relu-tied"),
         &LoadOptions {
             dtype: Dtype::F16,
-            device: Device::Cpu,
+            ..LoadOptions::default()
         },
     )
     .unwrap_err();

@@ -49,7 +49,7 @@ pub fn info(name: &'static str, worker: &Worker) -> ServerInfo {
         template_revision: bundle.template_revision().0,
         dtype: worker.precision().to_owned(),
         parameters: spec.parameters,
-        device: "cpu".to_owned(),
+        device: worker.place(),
     });
     for (name, value) in [
         ("queue_sequences_max", config.queue_sequences_max),

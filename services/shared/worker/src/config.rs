@@ -1,9 +1,10 @@
 //! How a model service runs its bundle. Doc comments are the manual.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use refract_engine::runner::Isa;
-use refract_engine::{OpenOptions, Weights};
+use refract_engine::{DeviceName, OpenOptions, Weights};
 use serde::{Deserialize, Serialize};
 
 /// How the weights are held and multiplied.
@@ -11,16 +12,35 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// What `precision` in `bundle.toml` says; where it says nothing, int8 for weights that are stored so, else f32. A plain
-    /// Hugging Face directory thus runs in f32, exactly, until somebody asks for more speed.
+    /// Hugging Face directory thus runs in f32, exactly, until somebody asks for more speed. On a GPU, bf16.
     #[default]
     Auto,
     /// Exact: the reference's tokens.
     F32,
     /// A byte a weight: two to three times the speed of f32 and a quarter of its memory. Quantised at load, or ahead by
-    /// `refract quantize`.
+    /// `refract quantize`. CPUs only.
     Int8,
-    /// Half the memory of f32, and slow on a CPU: for weights that fit no other way and must not be quantised.
+    /// Half the memory of f32: what a GPU runs on; slow on a CPU.
     Bf16,
+}
+
+/// A device by its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Device(pub DeviceName);
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse().map(Self)
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.0.to_string()
+    }
 }
 
 /// The processor's instructions to use; each includes those before it. All give the same text, bit for bit.
@@ -45,6 +65,16 @@ pub struct Config {
     pub bundle: PathBuf,
     /// `auto`, `f32`, `int8` or `bf16`. Default `auto`.
     pub precision: Precision,
+    /// Where the model lives: `cpu`, or GPUs (`cuda:0`) in a build with them. Several hold a T5 together, a part of every
+    /// layer each. Empty means `cpu`. Default empty.
+    pub devices: Vec<Device>,
+    /// Among how many devices the model is divided; 0 means as many as `devices` names. Above 1 with `cpu` alone, so many
+    /// threads of this process hold a part each. What does not divide heads and inner units is refused. Default 0.
+    pub tensor_parallel: usize,
+    /// How long one step may take on several devices before one of them counts as dead and the process leaves service.
+    /// Default 60s.
+    #[serde(with = "humantime_serde")]
+    pub rank_wait: Duration,
     /// `auto`, `scalar`, `avx2`, `avxvnni`, `vnni` or `amx`; one that the machine lacks is refused. Default `auto`.
     pub instruction_set: InstructionSet,
     /// Threads of this engine; 0 means as many as the process may use. Two engines on one machine may share its cores: idle
@@ -79,6 +109,9 @@ impl Default for Config {
         Self {
             bundle: PathBuf::new(),
             precision: Precision::Auto,
+            devices: Vec::new(),
+            tensor_parallel: 0,
+            rank_wait: OpenOptions::default().rank_wait,
             instruction_set: InstructionSet::Auto,
             threads: 0,
             queue_sequences_max: engine.queue_sequences_max,
@@ -98,6 +131,10 @@ impl Default for Config {
 impl Config {
     /// How to open weights, for a bundle that declares this precision.
     pub(crate) fn open(&self, declared: Option<refract_bundle::Precision>) -> OpenOptions {
+        let devices: Vec<DeviceName> = self.devices.iter().map(|d| d.0).collect();
+        // What a bundle declares is meant for one CPU.
+        let alone = self.tensor_parallel < 2 && matches!(devices.as_slice(), [] | [DeviceName::Cpu]);
+        let declared = declared.filter(|_| alone);
         let weights = match (self.precision, declared) {
             (Precision::F32, _) | (Precision::Auto, Some(refract_bundle::Precision::F32)) => Weights::F32,
             (Precision::Int8, _) | (Precision::Auto, Some(refract_bundle::Precision::Int8)) => Weights::Int8,
@@ -116,6 +153,9 @@ impl Config {
             weights,
             threads: self.threads,
             isa,
+            devices,
+            tensor_parallel: self.tensor_parallel,
+            rank_wait: self.rank_wait,
         }
     }
 

@@ -14,7 +14,7 @@ use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
 use refract_engine::{Choice, Engine, Generation, GenerationParams, Handle, PairRows, Request};
 use refract_model::Spec;
 
-pub use config::{Config, InstructionSet, Precision};
+pub use config::{Config, Device, InstructionSet, Precision};
 pub use refract_engine::{Event, Finish, Finished, Health};
 
 /// Why a bundle could not be put to work. Each names the file and what to do.
@@ -100,6 +100,11 @@ impl Worker {
     /// How the weights are held: `f32`, `int8` or `bf16`.
     pub fn precision(&self) -> &'static str {
         self.choice.weights.name()
+    }
+
+    /// Where the model lives: `cpu`, `cuda:0 cuda:1`.
+    pub fn place(&self) -> String {
+        self.choice.place()
     }
 
     pub fn handle(&self) -> &Handle {

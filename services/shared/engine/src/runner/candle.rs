@@ -85,7 +85,7 @@ impl ModelRunner {
         name: u64,
         members: &[(usize, DecodeRow<'_>)],
         first_line: &[usize],
-        logits: &mut Logits<'_>,
+        logits: Option<&mut Logits<'_>>,
     ) -> Result<(), RunnerError> {
         let at = self.groups.iter().position(|g| g.name == name);
         // Taken out: a failure leaves no half-written memory behind.
@@ -122,23 +122,21 @@ impl ModelRunner {
             self.model.decode_many(&tokens, &mut group.own, cross)
         }
         .map_err(RunnerError::new)?;
-        let vocab = logits.vocab;
-        let copies: Vec<(usize, usize)> = order
-            .iter()
-            .enumerate()
-            .zip(&tokens)
-            .flat_map(|((i, (at, row)), tokens)| {
+        if let Some(logits) = logits {
+            let vocab = logits.vocab;
+            let copies = order.iter().enumerate().zip(&tokens);
+            let copies = copies.flat_map(|((i, (at, row)), tokens)| {
                 let from = i * longest + tokens.len() - row.wanted;
                 (0..row.wanted).map(move |n| (from + n, first_line[*at] + n))
-            })
-            .collect();
-        with_numbers(&scores, |numbers| {
-            for (from, to) in copies {
-                logits
-                    .line_mut(to)
-                    .copy_from_slice(&numbers[from * vocab..][..vocab]);
-            }
-        })?;
+            });
+            with_numbers(&scores, |numbers| {
+                for (from, to) in copies {
+                    logits
+                        .line_mut(to)
+                        .copy_from_slice(&numbers[from * vocab..][..vocab]);
+                }
+            })?;
+        }
         for (index, (_, row)) in order.iter().enumerate() {
             self.places.insert(row.row, Place { group: name, index });
         }
@@ -253,7 +251,28 @@ impl ModelRunner {
         self.next_group
     }
 
-    fn try_decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
+    /// One decoder pass, of which nobody need read the logits: of several ranks one does.
+    pub(super) fn decode_for(
+        &mut self,
+        rows: &[DecodeRow<'_>],
+        logits: Option<&mut Logits<'_>>,
+    ) -> Result<(), RunnerError> {
+        let done = self.try_decode(rows, logits);
+        // Own memory of rows that were not named is dropped here (their group may be whole without them), and so is
+        // that of a failed group, which has not been put back.
+        let groups = &self.groups;
+        self.places.retain(|slot, place| {
+            groups.iter().any(|g| g.name == place.group) && rows.iter().any(|row| row.row == *slot)
+        });
+        self.sweep();
+        done
+    }
+
+    fn try_decode(
+        &mut self,
+        rows: &[DecodeRow<'_>],
+        mut logits: Option<&mut Logits<'_>>,
+    ) -> Result<(), RunnerError> {
         let mut first_line = Vec::with_capacity(rows.len());
         let mut lines = 0;
         for row in rows {
@@ -266,10 +285,9 @@ impl ModelRunner {
             first_line.push(lines);
             lines += row.wanted;
         }
-        if lines != logits.lines() {
+        if let Some(room) = logits.as_ref().map(|l| l.lines()).filter(|room| *room != lines) {
             return Err(RunnerError::new(format!(
-                "this is a bug: {lines} lines wanted, room for {}",
-                logits.lines()
+                "this is a bug: {lines} lines wanted, room for {room}"
             )));
         }
         // By group; rows that lack more than they want are rebuilt; new ones join the first group of the step.
@@ -304,7 +322,7 @@ impl ModelRunner {
             }
         }
         for (name, members) in &batches {
-            self.decode_group(*name, members, &first_line, logits)?;
+            self.decode_group(*name, members, &first_line, logits.as_deref_mut())?;
         }
         Ok(())
     }
@@ -365,15 +383,7 @@ impl Runner for ModelRunner {
     }
 
     fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
-        let done = self.try_decode(rows, logits);
-        // Own memory of rows that were not named is dropped here (their group may be whole without them), and so is
-        // that of a failed group, which has not been put back.
-        let groups = &self.groups;
-        self.places.retain(|slot, place| {
-            groups.iter().any(|g| g.name == place.group) && rows.iter().any(|row| row.row == *slot)
-        });
-        self.sweep();
-        done
+        self.decode_for(rows, Some(logits))
     }
 
     fn reorder(&mut self, moves: &[RowMove]) {

@@ -38,7 +38,7 @@ pub(crate) fn load_as(name: &str, dtype: Dtype) -> Model {
         &path(name),
         &LoadOptions {
             dtype,
-            device: Device::Cpu,
+            ..LoadOptions::default()
         },
     )
     .unwrap()
@@ -146,5 +146,26 @@ pub(crate) fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32, what: &str) {
     assert!(
         distance <= tolerance,
         "{what}: {distance} apart, {tolerance} allowed"
+    );
+}
+
+/// Root mean square of the difference, as a share of the reference's standard deviation.
+#[track_caller]
+pub(crate) fn assert_near(logits: &Tensor, expected: &Tensor, share: f32, what: &str) {
+    let rms = |x: Tensor| -> f32 {
+        x.sqr()
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .sqrt()
+            .unwrap()
+            .to_scalar()
+            .unwrap()
+    };
+    let mean = expected.mean_all().unwrap();
+    let measured = rms((logits - expected).unwrap()) / rms(expected.broadcast_sub(&mean).unwrap());
+    assert!(
+        measured <= share,
+        "{what}: {measured} of the spread, {share} allowed"
     );
 }
