@@ -223,6 +223,17 @@ def _():
     return wrong + [f"no panel of the dashboard shows {name}" for name in sorted(unseen)]
 
 
+@step("every file that the comparison names is there, and every check has that name")
+def _():
+    page = (CHART / "docs/comparison.md").read_text()
+    named = re.findall(r"`((?:helm|tests|services|proto|loadtest)/[^`]+)`", page)
+    wrong = [f"docs/comparison.md names {path}, which is not there" for path in named if not (ROOT / path).exists()]
+    checks = (HERE / "rendered.py").read_text()
+    wrong += [f"docs/comparison.md names the check {name}, which is not there" for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", page) if f"def {name}(" not in checks]
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| ")][1:]
+    return wrong + [f"docs/comparison.md: {row[1].strip()} is not y" for row in rows if not row[11].strip().startswith("**y")]
+
+
 BAD = sorted((HERE / "bad").glob("*.yaml"))
 
 

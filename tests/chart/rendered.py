@@ -33,7 +33,7 @@ class Rendered:
     @cached_property
     def pods(self) -> list[tuple[str, dict, dict]]:
         """Name, labels and spec of every pod."""
-        made = [(o["metadata"]["name"], o["spec"]["template"]) for o in self.of("Deployment")]
+        made = [(o["metadata"]["name"], o["spec"]["template"]) for o in self.of("Deployment") + self.of("Job")]
         made += [(o["metadata"]["name"], o) for o in self.of("Pod")]
         return [(name, pod["metadata"]["labels"], pod["spec"]) for name, pod in made]
 
@@ -46,7 +46,7 @@ class Rendered:
         found = configuration_is_known(self, rust)
         if found:
             return [f"{self.name}: {complaint}" for complaint in found]
-        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables):
+        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables, shards_are_disjoint_and_go_on):
             found += check(self)
         return [f"{self.name}: {complaint}" for complaint in found]
 
@@ -142,7 +142,7 @@ def times_agree(r: Rendered) -> list[str]:
         patience = startup["periodSeconds"] * startup["failureThreshold"]
         if patience < seconds(process["warm_up_max"]):
             wrong.append(f"{role} may warm up for {process['warm_up_max']} and is killed after {patience} s")
-        if deployment["spec"]["progressDeadlineSeconds"] <= patience:
+        if deployment["spec"]["progressDeadlineSeconds"] <= patience + deployment["spec"].get("minReadySeconds", 0):
             wrong.append(f"{role}: a slow start would be called a failed rollout")
         surge = deployment["spec"]["strategy"]["rollingUpdate"]
         if (surge["maxSurge"] == 0) != (role == "oracle") or (surge["maxUnavailable"] == 0) != (role != "oracle"):
@@ -168,7 +168,7 @@ def names_lead_somewhere(r: Rendered) -> list[str]:
     # What cert-manager will make, and what the values say is there.
     made = {("Secret", o["spec"]["secretName"]) for o in r.of("Certificate")}
     yours = {r.values["knowledge"]["existingSecret"], r.values["callers"]["existingSecret"], r.values["tests"]["tokenSecret"]}
-    yours |= set(r.values["tls"]["existingSecrets"].values())
+    yours |= set(r.values["tls"]["existingSecrets"].values()) | {r.values["distillation"]["endpoint"]["existingSecret"]}
     for name, _, spec in r.pods:
         for volume in spec.get("volumes", []):
             if "configMap" in volume and ("ConfigMap", volume["configMap"]["name"]) not in there:
@@ -221,12 +221,24 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
         may[role] = (callers | {("monitoring", admin)}, calls)
     if store == "dev":
         may["store"] = ({("ranker", 6379)}, set())
+    job = v["distillation"]
+    if job["enabled"]:
+        files = [v["ranker"]["data"]] + ([job["bundle"]] if job["teacher"] == "bundle" else [])
+        calls = {("downloads", port_of(f["download"]["url"])) for f in files if f["source"] == "download"}
+        if job["teacher"] == "oracle":
+            calls |= {("oracle", 7002)}
+            may["oracle"][0].add(("distillation", 7002))
+        if job["teacher"] == "endpoint":
+            calls |= {("endpoint", port_of(job["endpoint"]["url"]))}
+        may["distillation"] = (set(), calls | (dns if calls else set()))
 
     # An empty list of peers is nobody.
-    lists = v["networkPolicy"] | {"externalStore": v["knowledge"]["external"]["peers"]}
+    lists = v["networkPolicy"] | {"externalStore": v["knowledge"]["external"]["peers"], "endpoint": job["endpoint"]["peers"]}
     may = {who: tuple({call for call in calls if lists.get(call[0], True)} for calls in both) for who, both in may.items()}
     groups = {json.dumps(v["networkPolicy"][g], sort_keys=True): g for g in ("downloads", "clients")}
     groups[json.dumps(v["knowledge"]["external"]["peers"], sort_keys=True)] = "externalStore"
+    if job["enabled"]:
+        groups[json.dumps(job["endpoint"]["peers"], sort_keys=True)] = "endpoint"
 
     def who(peers, direction):
         if peers is None:
@@ -260,6 +272,30 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
     return wrong
 
 
+def shards_are_disjoint_and_go_on(r: Rendered) -> list[str]:
+    """The distillation Job: an index for each shard, a file for each index on a claim, no second writer, no blame for evictions."""
+    wrong = []
+    jobs = r.of("Job")
+    if len(jobs) != r.values["distillation"]["enabled"]:
+        wrong.append(f"{len(jobs)} Jobs")
+    for spec in (job["spec"] for job in jobs):
+        pod = spec["template"]["spec"]
+        (container,) = pod["containers"]
+        told = dict(zip(container["args"][1::2], container["args"][2::2]))
+        claims = {volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume and not volume["persistentVolumeClaim"].get("readOnly")}
+        (labels,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in claims]
+        for holds, what in [
+            (spec["completionMode"] == "Indexed" and told["--shard"] == f"job/{spec['completions']}", "has other shards than indexes"),
+            (told["--out"].startswith(labels + "/") and "$(JOB_COMPLETION_INDEX)" in told["--out"], f"writes to {told['--out']}"),
+            (spec["podReplacementPolicy"] == "Failed", "may have two writers of one file"),
+            (any(rule["action"] == "Ignore" for rule in spec["podFailurePolicy"]["rules"]), "counts evictions as failures"),
+            (pod["restartPolicy"] == "Never", "restarts its containers itself"),
+        ]:
+            if not holds:
+                wrong.append(f"the distillation Job {what}")
+    return wrong
+
+
 def every_hop_is_secured_or_none(r: Rendered) -> list[str]:
     """With TLS: each port, each call between services, both certificates, and the names that each side expects."""
     secured = r.values["tls"]["source"] != "none"
@@ -286,7 +322,7 @@ def every_hop_is_secured_or_none(r: Rendered) -> list[str]:
 
 def configuration_is_known(r: Rendered, rust: dict[str, rust_config.Key]) -> list[str]:
     """Every key that the chart writes is a key of the Rust structs, of a fitting type."""
-    fits = {"string": str, "duration": str, "choice": str, "boolean": bool, "number": (int, float), "integer": int, "table": dict}
+    fits = {"string": str, "duration": str, "choice": str, "boolean": bool, "number": (int, float), "integer": int, "table": dict, "list": list}
     wrong = []
 
     def walk(path: str, value) -> None:

@@ -34,6 +34,8 @@ SCALARS = {
     "PathBuf": "string",
     "Secret": "string",
     "refract_net::Target": "string",
+    # A newtype that is written as text.
+    "Device": "string",
     "Duration": "duration",
     "bool": "boolean",
     "f32": "number",
@@ -43,7 +45,7 @@ SCALARS = {
 
 @dataclass
 class Key:
-    """A key of the configuration: a scalar, or a table with `keys`."""
+    """A key of the configuration: a scalar, a list of what `keys` has under `[]`, or a table with `keys`."""
 
     kind: str
     doc: str = ""
@@ -76,6 +78,8 @@ def _struct(root: Path, path: str, name: str) -> dict[str, Key]:
 def _type(root: Path, path: str, text: str, spelt: str, doc: str) -> Key:
     if inner := re.fullmatch(r"Option<(.+)>", spelt):
         return _type(root, path, text, inner[1], doc)
+    if inner := re.fullmatch(r"Vec<(.+)>", spelt):
+        return Key("list", doc, keys={"[]": _type(root, path, text, inner[1], "")})
     if spelt in SCALARS:
         return Key(SCALARS[spelt], doc)
     if spelt in DEFINED:

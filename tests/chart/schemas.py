@@ -2,6 +2,7 @@
 modules. Every object is closed, so that a misspelt field is found.
 """
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ MODULES = {
 # Whatever the chart may render; an object of another kind fails the check until it is added here.
 KINDS = {
     "Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy",
-    "HorizontalPodAutoscaler", "Pod", "Namespace",
+    "HorizontalPodAutoscaler", "Pod", "Namespace", "Job",
 }  # fmt: skip
 CRDS = [
     ("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
@@ -33,7 +34,8 @@ LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 
 def folder(cache: Path) -> Path | None:
     """Where the schemas are, made if need be; `None` where the modules cannot be had."""
-    made = cache / ("schemas-" + "-".join(MODULES.values()))
+    asked = hashlib.sha256(repr((sorted(MODULES.items()), sorted(KINDS), CRDS)).encode()).hexdigest()[:12]
+    made = cache / f"schemas-{asked}"
     if (made / "complete").exists():
         return made
     where = {}

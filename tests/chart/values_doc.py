@@ -124,6 +124,9 @@ OWNED = {
     "ranker.knowledge.redis.ca_file", "ranker.knowledge.redis.cert_file", "ranker.knowledge.redis.key_file",
     "ranker.data", "ranker.model", "ranker.knowledge.store", "ranker.knowledge.secret", "ranker.knowledge.secret_file",
     "ranker.knowledge.redis.url", "ranker.knowledge.redis.url_file", "oracle.worker.bundle", "prism.worker.bundle",
+    "ranker.knowledge.redis.mode", "ranker.knowledge.redis.seeds", "ranker.knowledge.redis.sentinel_master",
+    "ranker.knowledge.redis.sentinel_credential", "ranker.knowledge.redis.sentinel_credential_file",
+    "oracle.worker.devices", "oracle.worker.tensor_parallel", "prism.worker.devices", "prism.worker.tensor_parallel",
 }  # fmt: skip
 
 
@@ -138,6 +141,8 @@ def from_rust(path: str, key: rust_config.Key) -> dict:
     }.get(key.kind)
     if path == "telemetry.otlp_endpoint":
         schema = URL
+    if key.kind == "list":
+        schema = listed(from_rust(f"{path}[]", key.keys["[]"]))
     if schema is None:
         keys = {name: from_rust(f"{path}.{name}", sub) for name, sub in key.keys.items() if f"{path}.{name}" not in OWNED}
         schema = closed(**keys)

@@ -71,14 +71,16 @@ model: {{ include "refract.filesPath" (dict "files" $values.data "shipped" "data
 {{- if (index $root.Values .).enabled }}
 {{ . }}:
   target: {{ include "refract.target" (dict "root" $root "component" .) }}
-  {{- if ne $root.Values.tls.source "none" }}
   dial:
+    # Addresses of pods come and go faster than the program's own default expects.
+    resolve_every: {{ dig . "dial" "resolve_every" "1s" $values.config }}
+    {{- if ne $root.Values.tls.source "none" }}
     tls:
       ca_file: /etc/refract/tls/ca.crt
       cert_file: /etc/refract/tls/tls.crt
       key_file: /etc/refract/tls/tls.key
       server_name: {{ include "refract.host" (dict "root" $root "component" .) }}
-  {{- end }}
+    {{- end }}
 {{- end }}
 {{- end }}
 knowledge:

@@ -1,37 +1,42 @@
 {{/* Data sets and model bundles: from the image, a claim, an image volume, or a download with a checksum. */}}
 
-{{/* dict files (the value's block), shipped (its name below the image's demo directory) */}}
+{{/* dict files (the value's block), shipped (its name below the image's demo directory), volume (default "files") */}}
 {{- define "refract.filesPath" -}}
 {{- if eq .files.source "image" -}}
 /usr/share/refract/demo/{{ .shipped }}
 {{- else -}}
-/var/lib/refract/files{{ with .files.subPath }}/{{ trimAll "/" . }}{{ end }}
+/var/lib/refract/{{ default "files" .volume }}{{ with .files.subPath }}/{{ trimAll "/" . }}{{ end }}
 {{- end -}}
 {{- end }}
 
-{{/* The value's block. The claim and the image are read-only; a download is written once, by the init container. */}}
+{{/* dict files, volume (default "files"). The claim and the image are read-only; a download is written once, by the init
+container. */}}
 {{- define "refract.filesVolume" -}}
+{{- $volume := default "files" .volume }}
+{{- with .files }}
 {{- if eq .source "claim" }}
-- name: files
+- name: {{ $volume }}
   persistentVolumeClaim:
     claimName: {{ .claim.name }}
     readOnly: true
 {{- else if eq .source "imageVolume" }}
-- name: files
+- name: {{ $volume }}
   image:
     reference: {{ .imageVolume.reference }}
     pullPolicy: {{ .imageVolume.pullPolicy }}
 {{- else if eq .source "download" }}
-- name: files
+- name: {{ $volume }}
   emptyDir:
     sizeLimit: {{ .download.size }}
 {{- end }}
 {{- end }}
+{{- end }}
 
-{{/* dict root, files */}}
+{{/* dict root, files, volume (default "files") */}}
 {{- define "refract.filesInit" -}}
+{{- $volume := default "files" .volume }}
 {{- if eq .files.source "download" }}
-- name: download
+- name: download{{ if ne $volume "files" }}-{{ $volume }}{{ end }}
   image: {{ include "refract.imageOf" (dict "image" .root.Values.download.image "tag" "latest") }}
   imagePullPolicy: {{ .root.Values.download.image.pullPolicy }}
   command:
@@ -42,13 +47,13 @@
   env:
     - {name: URL, value: {{ .files.download.url | quote }}}
     - {name: SHA256, value: {{ .files.download.sha256 | quote }}}
-    - {name: TO, value: /var/lib/refract/files}
+    - {name: TO, value: /var/lib/refract/{{ $volume }}}
     - {name: TIMEOUT_SECONDS, value: {{ .root.Values.download.timeoutSeconds | quote }}}
   resources:
     {{- toYaml .root.Values.download.resources | nindent 4 }}
   securityContext:
     {{- include "refract.containerSecurity" true | nindent 4 }}
   volumeMounts:
-    - {name: files, mountPath: /var/lib/refract/files}
+    - {name: {{ $volume }}, mountPath: /var/lib/refract/{{ $volume }}}
 {{- end }}
 {{- end }}

@@ -18,7 +18,7 @@
 
 {{/*
 The alerts. `NAMESPACE` stands for the release's. Each has a section of the same name in docs/runbooks.md, and a unit test
-in tests/chart/rules.
+in tests/chart/alerts.py.
 */}}
 {{- define "refract.alerts" -}}
 alerts:

@@ -1,7 +1,8 @@
 {{/*
 Who may call whom: the one table that the network policies are drawn from. `from` and `to` name a component of this release
-(ranker, oracle, prism, store, test) or a group of peers outside it, listed in `networkPolicy` (clients, monitoring,
-collector, downloads), the external store, or DNS. Only rows that this release needs are there.
+(ranker, oracle, prism, store, test, distillation) or a group of peers outside it, listed in `networkPolicy` (clients,
+monitoring, collector, downloads), the external store, the teacher's endpoint, or DNS. Only rows that this release needs are
+there.
 */}}
 {{- define "refract.calls" -}}
 {{- $roles := (include "refract.roles" . | fromJson).roles -}}
@@ -33,6 +34,24 @@ calls:
   - {from: {{ . }}, to: dns}
   {{- end }}
   {{- end }}
+  {{- with .Values.distillation }}
+  {{- if .enabled }}
+  {{- if eq .teacher "oracle" }}
+  - {from: distillation, to: oracle, port: data}
+  {{- else if eq .teacher "endpoint" }}
+  - {from: distillation, to: endpoint, number: {{ include "refract.urlPort" .endpoint.url }}}
+  {{- end }}
+  {{- $urls := list }}
+  {{- if eq $.Values.ranker.data.source "download" }}{{ $urls = append $urls $.Values.ranker.data.download.url }}{{ end }}
+  {{- if and (eq .teacher "bundle") (eq .bundle.source "download") }}{{ $urls = append $urls .bundle.download.url }}{{ end }}
+  {{- range $urls }}
+  - {from: distillation, to: downloads, number: {{ include "refract.urlPort" . }}}
+  {{- end }}
+  {{- if or $urls (ne .teacher "bundle") }}
+  - {from: distillation, to: dns}
+  {{- end }}
+  {{- end }}
+  {{- end }}
 {{- end }}
 
 {{/* Takes a URL. */}}
@@ -43,7 +62,7 @@ calls:
 
 {{/* dict root, name. Who that is, as a list under `peers`. Nobody where the list is empty; only DNS is anywhere. */}}
 {{- define "refract.peers" -}}
-{{- if has .name (list "ranker" "oracle" "prism" "store" "test") -}}
+{{- if has .name (list "ranker" "oracle" "prism" "store" "test" "distillation") -}}
 peers:
   - podSelector:
       matchLabels:
@@ -51,6 +70,9 @@ peers:
 {{- else if eq .name "externalStore" -}}
 peers:
   {{- toYaml .root.Values.knowledge.external.peers | nindent 2 }}
+{{- else if eq .name "endpoint" -}}
+peers:
+  {{- toYaml .root.Values.distillation.endpoint.peers | nindent 2 }}
 {{- else if eq .name "dns" -}}
 anywhere: true
 {{- else -}}

@@ -49,6 +49,41 @@ seccompProfile: {type: RuntimeDefault}
 {{ toYaml $resources }}
 {{- end }}
 
+{{/* dict root, role. Where the pods may run, and with what rights to pull images. */}}
+{{- define "refract.placement" -}}
+{{- $root := .root }}{{ $values := index $root.Values .role -}}
+{{- $gpu := default dict $values.gpu -}}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- if and $gpu.enabled $gpu.runtimeClassName }}
+runtimeClassName: {{ $gpu.runtimeClassName }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "refract.affinity" . }}
+affinity:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- if or $values.tolerations $gpu.enabled }}
+tolerations:
+  {{- if $gpu.enabled }}
+  - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
+  {{- end }}
+  {{- with $values.tolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* dict root, role */}}
 {{- define "refract.podTemplate" -}}
 {{- $root := .root }}{{ $role := .role }}{{ $values := index $root.Values $role -}}
@@ -81,34 +116,8 @@ spec:
     options: [{name: ndots, value: "2"}]
   securityContext:
     {{- include "refract.podSecurity" $root | nindent 4 }}
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
-  {{- end }}
-  {{- with $values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
-  {{- if and $gpu.enabled $gpu.runtimeClassName }}
-  runtimeClassName: {{ $gpu.runtimeClassName }}
-  {{- end }}
-  {{- with $values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with include "refract.affinity" . }}
-  affinity:
-    {{- . | nindent 4 }}
-  {{- end }}
-  {{- if or $values.tolerations $gpu.enabled }}
-  tolerations:
-    {{- if $gpu.enabled }}
-    - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
-    {{- end }}
-    {{- with $values.tolerations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- with include "refract.placement" . | trim }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- $spread := $values.topologySpread }}
   {{- if or (ne $spread.zone "off") (ne $spread.node "off") }}
@@ -222,7 +231,7 @@ spec:
           {{- end }}
           {{- end }}
     {{- end }}
-    {{- with include "refract.filesVolume" $files | trim }}
+    {{- with include "refract.filesVolume" (dict "files" $files) | trim }}
     {{- . | nindent 4 }}
     {{- end }}
     {{- if $gpu.enabled }}
@@ -246,7 +255,10 @@ spec:
   {{- end }}
   revisionHistoryLimit: 5
   # Above the startup probe's patience, so that a slow start is not called a failed rollout.
-  progressDeadlineSeconds: {{ add ($values.startupSeconds | int) 120 }}
+  progressDeadlineSeconds: {{ add ($values.startupSeconds | int) (default 0 $values.minReadySeconds | int) 120 }}
+  {{- with $values.minReadySeconds }}
+  minReadySeconds: {{ . }}
+  {{- end }}
   strategy:
     {{- .strategy | nindent 4 }}
   selector:

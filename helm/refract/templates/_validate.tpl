@@ -56,10 +56,34 @@
 {{- $wrong = append $wrong "tests.tokenSecret: with callers the test of the release needs a token, too" -}}
 {{- end -}}
 
-{{- range $role := $roles -}}
-{{- $values := index $v $role -}}
-{{- $files := ternary $values.data $values.bundle (eq $role "ranker") -}}
-{{- $where := printf "%s.%s" $role (ternary "data" "bundle" (eq $role "ranker")) -}}
+{{- with $v.distillation -}}
+{{- if .enabled -}}
+{{- if not .output.claim.name -}}
+{{- $wrong = append $wrong "distillation.output.claim.name: labels need a PersistentVolumeClaim that outlives the pods" -}}
+{{- end -}}
+{{- if and (eq .teacher "oracle") (not $v.oracle.enabled) -}}
+{{- $wrong = append $wrong "distillation.teacher is oracle, but this release has none: set oracle.enabled, or take bundle or endpoint" -}}
+{{- end -}}
+{{- if and (eq .teacher "oracle") (ne $v.tls.source "none") -}}
+{{- $wrong = append $wrong "distillation.teacher is oracle, whose port asks for the ranker's certificate (tls.source): take bundle, with the same model" -}}
+{{- end -}}
+{{- if and (eq .teacher "endpoint") (not (and .endpoint.url .endpoint.model)) -}}
+{{- $wrong = append $wrong "distillation.endpoint: teacher endpoint needs url and model" -}}
+{{- end -}}
+{{- if and (eq .teacher "endpoint") $v.networkPolicy.enabled (not .endpoint.peers) -}}
+{{- $wrong = append $wrong "distillation.endpoint.peers: the network policy must know where the endpoint is; or set networkPolicy.enabled to false" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- $sources := dict -}}
+{{- range $roles -}}
+{{- $_ := set $sources (printf "%s.%s" . (ternary "data" "bundle" (eq . "ranker"))) (ternary (index $v .).data (index $v .).bundle (eq . "ranker")) -}}
+{{- end -}}
+{{- if and $v.distillation.enabled (eq $v.distillation.teacher "bundle") -}}
+{{- $_ := set $sources "distillation.bundle" $v.distillation.bundle -}}
+{{- end -}}
+{{- range $where, $files := $sources -}}
 {{- if and (eq $files.source "claim") (not $files.claim.name) -}}
 {{- $wrong = append $wrong (printf "%s.claim.name: source claim needs a PersistentVolumeClaim" $where) -}}
 {{- end -}}
@@ -75,6 +99,10 @@
 {{- $wrong = append $wrong (printf "%s.download: source download needs url and sha256" $where) -}}
 {{- end -}}
 
+{{- end -}}
+
+{{- range $role := $roles -}}
+{{- $values := index $v $role -}}
 {{- $budget := $values.podDisruptionBudget -}}
 {{- if $budget.enabled -}}
 {{- if eq (kindIs "invalid" $budget.minAvailable) (kindIs "invalid" $budget.maxUnavailable) -}}

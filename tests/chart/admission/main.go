@@ -9,6 +9,7 @@ import (
 	"os"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +22,9 @@ import (
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
 	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install"
 	autoscalingvalidation "k8s.io/kubernetes/pkg/apis/autoscaling/validation"
+	"k8s.io/kubernetes/pkg/apis/batch"
+	_ "k8s.io/kubernetes/pkg/apis/batch/install"
+	batchvalidation "k8s.io/kubernetes/pkg/apis/batch/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
@@ -93,6 +97,8 @@ func podOf(object runtime.Object) (*corev1.PodSpec, *metav1.ObjectMeta) {
 		return &o.Spec, &o.ObjectMeta
 	case *appsv1.Deployment:
 		return &o.Spec.Template.Spec, &o.Spec.Template.ObjectMeta
+	case *batchv1.Job:
+		return &o.Spec.Template.Spec, &o.Spec.Template.ObjectMeta
 	}
 	return nil, nil
 }
@@ -117,6 +123,18 @@ func validate(object runtime.Object) (field.ErrorList, bool) {
 		return corevalidation.ValidateNamespace(o), true
 	case *apps.Deployment:
 		return appsvalidation.ValidateDeployment(o, corevalidation.PodValidationOptions{}), true
+	case *batch.Job:
+		// The API server's storage gives the Job and its pods these before it validates.
+		o.UID = "00000000-0000-0000-0000-000000000000"
+		unique := map[string]string{batch.ControllerUidLabel: string(o.UID)}
+		o.Spec.Selector = &metav1.LabelSelector{MatchLabels: unique}
+		for key, value := range map[string]string{
+			batch.ControllerUidLabel: string(o.UID), batch.LegacyControllerUidLabel: string(o.UID),
+			batch.JobNameLabel: o.Name, batch.LegacyJobNameLabel: o.Name,
+		} {
+			o.Spec.Template.Labels[key] = value
+		}
+		return batchvalidation.ValidateJobCreate(o, batchvalidation.JobValidationOptions{RequirePrefixedLabels: true}), true
 	case *autoscaling.HorizontalPodAutoscaler:
 		return autoscalingvalidation.ValidateHorizontalPodAutoscaler(o, autoscalingvalidation.HorizontalPodAutoscalerSpecValidationOptions{}), true
 	case *networking.NetworkPolicy:

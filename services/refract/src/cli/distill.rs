@@ -41,8 +41,8 @@ pub(crate) struct Distill {
     /// At most so many pairs of this shard.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
-    /// Label only the I-th of N disjoint shards.
-    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    /// Label only the I-th of N disjoint shards; `job/N` takes I from a Kubernetes Job's JOB_COMPLETION_INDEX.
+    #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard)]
     pub(crate) shard: refract_distill::Shard,
     /// Candidates of each pair, of which the best is kept.
     #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
@@ -94,4 +94,9 @@ pub(crate) enum Part {
     Train,
     Dev,
     Test,
+}
+
+/// `I/N`, or `job/N` in a pod of an Indexed Job.
+fn shard(text: &str) -> Result<refract_distill::Shard, String> {
+    refract_distill::Shard::parse(text, std::env::var("JOB_COMPLETION_INDEX").ok().as_deref())
 }

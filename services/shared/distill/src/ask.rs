@@ -67,6 +67,17 @@ impl std::fmt::Display for Shard {
 }
 
 impl Shard {
+    /// `i/n` counted from 1, or `job/n` where `job` is the index, counted from 0, that an Indexed Job of Kubernetes gave this pod.
+    pub fn parse(text: &str, job: Option<&str>) -> Result<Self, String> {
+        let Some(count) = text.strip_prefix("job/") else {
+            return text.parse();
+        };
+        let index: u32 = job
+            .and_then(|index| index.parse().ok())
+            .ok_or("job/n needs JOB_COMPLETION_INDEX, which an Indexed Job sets; elsewhere say i/n")?;
+        format!("{}/{count}", u64::from(index) + 1).parse()
+    }
+
     /// Whether the ask of this id is this shard's; every id is exactly one's.
     pub fn holds(&self, id: &str) -> bool {
         let number = id

@@ -458,3 +458,13 @@ async fn an_endpoint_that_never_answers_costs_its_time_and_a_wrong_credential_en
     );
     assert!(seen.lock().unwrap().len() <= 8);
 }
+
+#[test]
+fn an_indexed_job_counts_its_shards_from_nought_and_we_from_one() {
+    let shard = |text, job| Shard::parse(text, job).map(|shard| shard.to_string());
+    assert_eq!(shard("job/4", Some("0")).unwrap(), "1/4");
+    assert_eq!(shard("job/4", Some("3")).unwrap(), "4/4");
+    assert_eq!(shard("2/4", Some("3")).unwrap(), "2/4");
+    assert!(shard("job/4", Some("4")).is_err());
+    assert!(shard("job/4", None).unwrap_err().contains("JOB_COMPLETION_INDEX"));
+}
