@@ -33,3 +33,5 @@ find . -name Cargo.toml | while read -r manifest; do
   # A crate with a program and no library needs no lib.rs, and one that has none must not be given one.
   [ -f "$source/$crate/src/lib.rs" ] || rm -f "$crate/src/lib.rs"
 done
+# Equal manifests are an equal layer, whenever they were copied.
+find . -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
