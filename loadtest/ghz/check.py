@@ -1,7 +1,9 @@
 """What can be known about the scenarios without a server: `loadtest/run ghz check`."""
 
+import argparse
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import data
@@ -18,7 +20,7 @@ GOALS = re.compile(r"(p50_ms|p95_ms|p99_ms|refused_p99_ms|failed_share|p99_drift
 
 
 def complaints() -> list[str]:
-    return _scenarios() + _data() + _verdicts()
+    return _scenarios() + _data() + _verdicts() + _secured()
 
 
 def _scenarios() -> list[str]:
@@ -42,6 +44,24 @@ def _scenarios() -> list[str]:
             wrong.append(f"{name}.json has no schedule")
         if name != "smoke" and not config.get("async"):
             wrong.append(f"{name}.json is not async: a slow server would slow its caller down and look better than it is")
+    return wrong
+
+
+def _secured() -> list[str]:
+    """Certificates and credentials reach ghz, and never without TLS."""
+    wrong = []
+    base = dict(ca=None, server_name=None, cert=None, key=None, token_file=None)
+    with tempfile.NamedTemporaryFile("w") as token:
+        token.write("abc\n")
+        token.flush()
+        told = run.secured(argparse.Namespace(**base | {"ca": Path("ca.crt"), "server_name": "ranker", "token_file": Path(token.name)}))
+        if told != {"cacert": "ca.crt", "cname": "ranker", "metadata": {"authorization": "Bearer abc"}}:
+            wrong.append(f"over TLS ghz is told {told}")
+        for given in ({"token_file": Path(token.name)}, {"ca": Path("ca.crt"), "cert": Path("c")}):
+            try:
+                wrong.append(f"{given} is not refused: {run.secured(argparse.Namespace(**base | given))}")
+            except ValueError:
+                pass
     return wrong
 
 

@@ -148,6 +148,21 @@ def scaled(config: dict, scale: float, duration: str | None) -> dict:
     return config
 
 
+def secured(args: argparse.Namespace) -> dict:
+    """What ghz is told of certificates and credentials. They are in a file of ours for the length of the run, never in `ps`."""
+    if (args.server_name or args.cert or args.key or args.token_file) and not args.ca:
+        raise ValueError("--server-name, --cert, --key and --token-file are for TLS: name --ca, too")
+    if bool(args.cert) != bool(args.key):
+        raise ValueError("--cert and --key belong together")
+    dial: dict = {}
+    for name, value in (("cacert", args.ca), ("cname", args.server_name), ("cert", args.cert), ("key", args.key)):
+        if value:
+            dial[name] = str(value)
+    if args.token_file:
+        dial["metadata"] = {"authorization": f"Bearer {args.token_file.read_text().strip()}"}
+    return dial
+
+
 def ghz(config: dict, target: str, scratch: Path, name: str) -> dict:
     path = scratch / f"{name}.json"
     path.write_text(json.dumps(config))
@@ -175,6 +190,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="loadtest/run ghz", description="Scenarios: " + "; ".join(f"{n}: {g['about']}" for n, g in GOALS.items()))
     parser.add_argument("scenario", choices=[*SCENARIOS, "check"])
     parser.add_argument("--target", default="127.0.0.1:7001", help="HOST:PORT of a ranker, or dns:///NAME:PORT for all behind a headless Service")
+    parser.add_argument("--ca", type=Path, help="PEM of who signed the ranker's certificate: the call goes over TLS")
+    parser.add_argument("--server-name", help="the name in the ranker's certificate, where it is not the target's host")
+    parser.add_argument("--cert", type=Path, help="our certificate, where the ranker asks for one; with --key")
+    parser.add_argument("--key", type=Path, help="its private key")
+    parser.add_argument("--token-file", type=Path, help="file with the credential that callers of this cluster show")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every rate (or number of calls)")
     parser.add_argument("--duration", help="another duration, such as 10s")
     parser.add_argument("--data", type=Path, default=data.DEMO, help="data set that the server has (default: the demo's)")
@@ -199,6 +219,11 @@ def main() -> int:
         except (IndexError, ValueError):
             print(f"--goal {text}: write NAME=NUMBER with one of {', '.join([*UNITS, 'p95_ms'])}", file=sys.stderr)
             return USAGE
+    try:
+        dial = secured(args)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
     # Paths in the files are from the top of the repository, so that `ghz --config` takes them as they are.
     config = scaled(json.loads((HERE / f"{args.scenario}.json").read_text()), args.scale, args.duration)
     kind = Path(config["data-file"]).stem
@@ -211,6 +236,7 @@ def main() -> int:
             print(f"--data {args.data}: cannot be read: {error}", file=sys.stderr)
             return USAGE
         config |= {"data-file": str(file), "proto": str(data.ROOT / config["proto"]), "import-paths": [str(data.ROOT / "proto")]}
+        config = {k: v for k, v in config.items() if k != "insecure" or not args.ca} | dial
         if goals.get("prepare"):
             once = len(json.loads(file.read_text()))
             first = {k: v for k, v in config.items() if k not in ("async", "rps", "duration", "duration-stop")}
