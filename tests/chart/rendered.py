@@ -46,7 +46,7 @@ class Rendered:
         found = configuration_is_known(self, rust)
         if found:
             return [f"{self.name}: {complaint}" for complaint in found]
-        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables, shards_are_disjoint_and_go_on):
+        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables, devices_are_those_asked_for, shards_are_disjoint_and_go_on):
             found += check(self)
         return [f"{self.name}: {complaint}" for complaint in found]
 
@@ -269,6 +269,24 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
                 wrong.append(f"network policy of {component} lets anybody in")
             if got != wanted:
                 wrong.append(f"network policy of {component}, {key}: unexpected {sorted(got - wanted)}, missing {sorted(wanted - got)}")
+    return wrong
+
+
+def devices_are_those_asked_for(r: Rendered) -> list[str]:
+    """With GPUs: the program is told as many as the pod gets; without, none. What one device cannot hold has room to meet."""
+    wrong = []
+    for role in r.roles[1:]:
+        gpu, worker = r.values[role]["gpu"], r.config(role)[role]["worker"]
+        wanted = [f"cuda:{n}" for n in range(gpu["count"])] if gpu["enabled"] else []
+        (deployment,) = r.component("Deployment", role)
+        pod = deployment["spec"]["template"]["spec"]
+        limits = pod["containers"][0]["resources"].get("limits", {})
+        if worker.get("devices", []) != wanted:
+            wrong.append(f"{role} is told the devices {worker.get('devices')}")
+        if limits.get(gpu["resource"], 0) != len(wanted):
+            wrong.append(f"{role} asks for {limits} and is told {wanted}")
+        if wanted and not any(volume.get("emptyDir", {}).get("medium") == "Memory" for volume in pod["volumes"]):
+            wrong.append(f"{role} has no shared memory for its GPUs")
     return wrong
 
 

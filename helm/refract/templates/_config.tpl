@@ -107,6 +107,14 @@ knowledge:
 {{- else }}
 worker:
   bundle: {{ include "refract.filesPath" (dict "files" $values.bundle "shipped" $role) }}
+  {{- if $values.gpu.enabled }}
+  # The device plugin shows a container its own GPUs alone, numbered from 0.
+  devices:
+    {{- range $number := until (int $values.gpu.count) }}
+    - cuda:{{ $number }}
+    {{- end }}
+  tensor_parallel: {{ default 0 $values.gpu.tensorParallel }}
+  {{- end }}
 {{- end }}
 {{- end }}
 

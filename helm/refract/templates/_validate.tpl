@@ -10,6 +10,19 @@
 {{- $wrong = append $wrong "prism.gpu.enabled: the cpu flavour of the image would leave the GPU idle; set image.flavour to cuda" -}}
 {{- end -}}
 
+{{- range $role := without $roles "ranker" -}}
+{{- $gpu := (index $v $role).gpu -}}
+{{- if and $gpu.enabled (contains "/mig-" $gpu.resource) (gt (int $gpu.count) 1) -}}
+{{- $wrong = append $wrong (printf "%s.gpu.count: MIG slices cannot hold a model together; take one slice, or whole GPUs" $role) -}}
+{{- end -}}
+{{- if and $gpu.enabled (gt (int $gpu.tensorParallel) (int $gpu.count)) -}}
+{{- $wrong = append $wrong (printf "%s.gpu.tensorParallel: %v of %v GPUs" $role $gpu.tensorParallel $gpu.count) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.prism.enabled $v.prism.gpu.enabled (gt (int $v.prism.gpu.count) 1) -}}
+{{- $wrong = append $wrong "prism.gpu.count: only the Oracle's model is divided among GPUs; take more pods (prism.replicas)" -}}
+{{- end -}}
+
 {{- $mode := dig "river" "mode" "conditioned" $v.ranker.config -}}
 {{- if and (eq $mode "oracle") (not $v.oracle.enabled) (not (dig "oracle" "target" "" $v.ranker.config)) -}}
 {{- $wrong = append $wrong "ranker.config.river.mode is oracle, but there is none: set oracle.enabled, or ranker.config.oracle.target to one elsewhere" -}}
