@@ -479,14 +479,22 @@ def _():
 @step("the image serves the ports, the user and the demo that the chart counts on, and its manifests stand alone")
 def _():
     images = ROOT / "services/refract/images"
-    recipe = (images / "Containerfile.cpu").read_text()
     wrong = []
-    exposed = set(map(int, re.search(r"^EXPOSE (.+)$", recipe, re.M)[1].split()))
-    if exposed != {port for role, ports in PORTS.items() if role != "store" for port in ports}:
-        wrong.append(f"Containerfile.cpu exposes {sorted(exposed)}")
-    for line in ("USER 65532:65532", 'ENTRYPOINT ["/usr/bin/refract"]', "COPY services/refract/demo /usr/share/refract/demo"):
-        if line not in recipe:
-            wrong.append(f"Containerfile.cpu has not the line {line}")
+    for recipe in sorted(images.glob("Containerfile.c*")):
+        if recipe.suffix == ".dockerignore":
+            if recipe.read_text() != (images / "Containerfile.cpu.dockerignore").read_text():
+                wrong.append(f"{recipe.name} lets other files in than Containerfile.cpu.dockerignore")
+            continue
+        text = recipe.read_text()
+        exposed = set(map(int, re.search(r"^EXPOSE (.+)$", text, re.M)[1].split()))
+        if exposed != {port for role, ports in PORTS.items() if role != "store" for port in ports}:
+            wrong.append(f"{recipe.name} exposes {sorted(exposed)}")
+        for line in ("USER 65532:65532", 'ENTRYPOINT ["/usr/bin/refract"]', "COPY --from=manifests /demo /usr/share/refract/demo"):
+            if line not in text:
+                wrong.append(f"{recipe.name} has not the line {line}")
+        features = {name for names in re.findall(r"--features (\S+)", text) for name in names.split(",")}
+        manifest = (ROOT / "services/refract/Cargo.toml").read_text()
+        wrong += [f"{recipe.name} wants the feature {name}, which services/refract has not" for name in features if not re.search(rf"^{name} = ", manifest, re.M)]
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(["sh", images / "stub-sources.sh", ROOT, scratch], capture_output=True, text=True, check=False)
         if done.returncode == 0 and shutil.which("cargo"):
