@@ -194,3 +194,22 @@ fn a_dry_run_says_what_it_would_cost_and_asks_nobody() {
     assert!(value("prompt_tokens") > 100.0 * PAIRS as f64 && value("cost/usual") < value("cost/most"));
     assert!(!out.exists() && asked.lock().expect("counts").is_empty());
 }
+
+#[test]
+fn parquet_is_written_at_the_end_from_the_lines_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("labels.parquet");
+    let (address, asked) = teacher();
+    let words = arguments(address, &out);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert!(run(&words).status.success());
+    let labelled = lines(&folder.path().join("labels.parquet.jsonl"));
+    assert!(labelled > PAIRS / 2, "{labelled}");
+    let bytes = std::fs::read(&out).expect("a table");
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    // Gone on with: nobody is asked, the same table is written.
+    let before: usize = asked.lock().expect("counts").values().sum();
+    assert!(run(&words).status.success());
+    assert_eq!(asked.lock().expect("counts").values().sum::<usize>(), before);
+    assert_eq!(std::fs::read(&out).expect("a table"), bytes);
+}

@@ -9,12 +9,13 @@ mod pairs;
 mod teachers;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use refract_distill::{Ask, Config, Header, Journal, Report, Teacher};
+use refract_distill::{Ask, Config, Header, Journal, Report, Teacher, columns};
 use refract_ranker::Dataset;
 use refract_ranker::dataset::LoadOptions;
 
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: &Distill) -> Result<()> {
     let (data, _) = data_and_ranker(&args.data)?;
     let dataset = Dataset::load(&data, &LoadOptions::default())?;
     let pairs = pairs::Pairs::of(&dataset, &data, args)?;
-    let drawn = pairs.digest.clone();
+    let (drawn, users_without) = (pairs.digest.clone(), pairs.users_without);
     let asks: Vec<Ask> = pairs.asks(&dataset, args);
     if asks.is_empty() {
         bail!(
@@ -55,8 +56,14 @@ pub(crate) async fn run(args: &Distill) -> Result<()> {
         data: drawn,
         shard: args.shard.to_string(),
     };
-    let mut journal = Journal::open(&args.out, &header)?;
+    let mut journal = Journal::open(&journal_of(&args.out), &header)?;
     let (all, before) = (asks.len(), journal.done());
+    if users_without > 0 {
+        eprintln!(
+            "{users_without} users have no pair: no like with {} interactions and a like before it",
+            args.history_min
+        );
+    }
     if !args.json && before > 0 {
         eprintln!("going on: {before} pairs are done");
     }
@@ -70,6 +77,9 @@ pub(crate) async fn run(args: &Distill) -> Result<()> {
     .await;
     bar.finish_and_clear();
     let report = report?;
+    if columns::is_parquet(&args.out) {
+        columns::write(&journal_of(&args.out), &args.out)?;
+    }
     say(args, &report, before)?;
     let asked = report.labelled + report.rejected + report.failed;
     if report.failed as f64 > args.failed_max * asked as f64 {
@@ -80,6 +90,16 @@ pub(crate) async fn run(args: &Distill) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Where a run keeps what is done: in the file itself, or beside a Parquet file, which is written from it when the run ends.
+fn journal_of(out: &Path) -> PathBuf {
+    if !columns::is_parquet(out) {
+        return out.to_owned();
+    }
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".jsonl");
+    out.with_file_name(name)
 }
 
 fn config(args: &Distill) -> Config {

@@ -65,6 +65,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train(Train::Ranker(args)) => train::ranker(&args),
         Command::Train(Train::Oracle(args)) => train::oracle(&args),
         Command::Train(Train::Prism(args)) => train::prism(&args),
+        Command::Train(Train::Speed(args)) => train::speed::run(&args),
         Command::Train(Train::Demo(args)) => train::demo(&args),
         Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
         Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),

@@ -2,11 +2,14 @@
 
 mod adamw;
 mod beside;
+mod checkpoint;
+mod compute;
 mod corpus;
 mod finetune;
 pub(crate) mod labels;
 mod seq2seq;
 mod ship;
+pub(crate) mod speed;
 mod student;
 mod vocabulary;
 
@@ -216,7 +219,9 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         smoothing: 0.0,
         seed: args.run.seed,
         check_every: (steps / 20).clamp(1, 100),
+        patience: args.patience,
         time_max: args.run.time_max,
+        compute: args.run.compute,
         resume: args.run.resume,
         json: args.run.json,
     };
@@ -225,7 +230,7 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         manifest(role, name, data, args, &outcome),
         &working,
         &args.run.out,
-        &[],
+        &[("loss.svg", &checkpoint::curve(&outcome.curve))],
     )?;
     let minutes = Duration::from_secs_f64(outcome.seconds).as_secs_f64() / 60.0;
     if args.run.json {

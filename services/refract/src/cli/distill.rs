@@ -11,8 +11,9 @@ use super::import::share;
 pub(crate) struct Distill {
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Labels, one JSON object a line. An existing file of the same run is gone on with.
-    #[arg(long, value_name = "FILE.jsonl")]
+    /// Labels: one JSON object a line, or, where the name ends in .parquet, columns (`source`, `text` and more) that pandas and
+    /// datasets read; the lines are then kept beside it, in FILE.parquet.jsonl. A run that was stopped is gone on with.
+    #[arg(long, value_name = "FILE.jsonl|FILE.parquet")]
     pub(crate) out: PathBuf,
     /// The teacher: an Oracle bundle or a plain Hugging Face T5 directory. Without any teacher, the shipped Oracle.
     #[arg(long, value_name = "DIR", group = "teacher")]

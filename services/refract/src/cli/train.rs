@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use refract_engine::DeviceName;
 
 use super::DataArgs;
+use super::import::share;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Train {
@@ -14,6 +16,8 @@ pub(crate) enum Train {
     Oracle(TrainModel),
     /// A Prism (BART): with --labels a plain-text one, fine-tuned or from scratch; else the small one with slots.
     Prism(TrainPrism),
+    /// How fast this machine trains, on examples of one shape.
+    Speed(TrainSpeed),
     /// Remake everything the demo ships: ranker, Oracle and Prism, from the shipped data.
     Demo(TrainDemo),
 }
@@ -61,12 +65,32 @@ pub(crate) struct TrainRun {
     /// Threads of the numeric library: more pay only for models larger than the shipped ones, on idle cores.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
     /// Go on from the checkpoint in `<out>.training`, if there is one.
     #[arg(long)]
     pub(crate) resume: bool,
     /// Lines of JSON instead of a progress bar.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where and in what numbers a model learns.
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub(crate) struct Compute {
+    /// `cpu`, or `cuda:N` in a build with `--features cuda`.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    pub(crate) device: DeviceName,
+    /// Of products and activations; weights, norms, softmax, loss and optimiser stay in f32. bf16 pays on a GPU.
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    pub(crate) precision: Numbers,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Numbers {
+    #[default]
+    F32,
+    Bf16,
 }
 
 #[derive(Debug, Args, Clone)]
@@ -79,6 +103,9 @@ pub(crate) struct TrainModel {
     /// Peak learning rate.
     #[arg(long, default_value_t = LEARNING_RATE)]
     pub(crate) learning_rate: f64,
+    /// Stop after so many checks without a better dev loss. The best weights are shipped in any case.
+    #[arg(long)]
+    pub(crate) patience: Option<usize>,
 }
 
 #[derive(Debug, Args, Clone)]
@@ -102,6 +129,7 @@ impl TrainPrism {
             run: self.run.clone(),
             batch: self.batch.unwrap_or(BATCH),
             learning_rate: self.learning_rate.unwrap_or(LEARNING_RATE),
+            patience: self.student.patience,
         }
     }
 }
@@ -110,9 +138,12 @@ impl TrainPrism {
 #[derive(Debug, Args, Clone)]
 #[command(next_help_heading = "With --labels")]
 pub(crate) struct Student {
-    /// Label files of `refract distill`; several are joined.
-    #[arg(long, value_name = "FILE.jsonl", num_args = 1..)]
+    /// Label files of `refract distill`, of either sort; several are joined.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) labels: Vec<PathBuf>,
+    /// Fail when more than this share of the labels is of no use: an empty text or history, a text too long.
+    #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share)]
+    pub(crate) bad_labels_max: f64,
     /// A Hugging Face BART directory to fine-tune; without it a small BART and its tokenizer begin from nothing.
     #[arg(long, value_name = "DIR", requires = "labels")]
     pub(crate) from: Option<PathBuf>,
@@ -137,9 +168,9 @@ pub(crate) struct Student {
     /// Share of activations zeroed; the model's own by default.
     #[arg(long)]
     pub(crate) dropout: Option<f32>,
-    /// Stop after so many checks without a better dev loss.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) patience: usize,
+    /// Stop after so many checks without a better dev loss: 5 with labels; without, all steps are taken.
+    #[arg(long)]
+    pub(crate) patience: Option<usize>,
     /// Steps between two checks; an epoch by default.
     #[arg(long)]
     pub(crate) check_every: Option<usize>,
@@ -186,6 +217,50 @@ pub(crate) struct TrainDemo {
     /// Go on where an earlier run was stopped.
     #[arg(long)]
     pub(crate) resume: bool,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainSpeed {
+    /// Width of the model, a multiple of 32.
+    #[arg(long, default_value_t = 192)]
+    pub(crate) width: usize,
+    /// Layers on each side.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) layers: usize,
+    #[arg(long, default_value_t = 8_000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=1_000_000))]
+    pub(crate) vocabulary: usize,
+    /// Examples of a step.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) batch: usize,
+    /// Tokens that the encoder reads of each.
+    #[arg(long, default_value_t = 160)]
+    pub(crate) source: usize,
+    /// Tokens that the decoder writes of each.
+    #[arg(long, default_value_t = 48)]
+    pub(crate) target: usize,
+    /// Steps before those that count.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) warm_up: usize,
+    #[arg(long, default_value_t = 20, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) steps: usize,
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) dropout: f32,
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) smoothing: f64,
+    #[arg(long, default_value_t = 1e-3)]
+    pub(crate) learning_rate: f64,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Write the first weights as a Hugging Face directory, for a peer to begin with.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) export: Option<PathBuf>,
+    /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -19,6 +19,8 @@ pub(crate) struct Pairs {
     assigned: Assigned,
     /// (user, place of the target among the user's acts, part).
     samples: Vec<(u32, usize, Part)>,
+    /// Users of the wanted parts without a pair: too short a history, or no like in it.
+    pub(crate) users_without: usize,
     /// Names data, splits and the drawing of pairs.
     pub(crate) digest: String,
 }
@@ -35,7 +37,7 @@ impl Pairs {
                 cli::Part::Test => Part::Test,
             })
             .collect();
-        let mut samples = Vec::new();
+        let (mut samples, mut users_without) = (Vec::new(), 0);
         for user in 0..dataset.users_len() as u32 {
             let id = dataset.user_id(user).expose();
             let acts = dataset.interactions().of(user);
@@ -44,7 +46,10 @@ impl Pairs {
                 .filter(|place| is_target(dataset, acts, *place))
                 .filter_map(|place| Some((user, place, assigned.sample(id, acts[place].at)?)))
                 .filter(|(_, _, part)| wanted.contains(part));
+            let before = samples.len();
             samples.extend(targets.take(args.pairs_per_user));
+            let is_wanted = assigned.parts.get(id).is_some_and(|part| wanted.contains(part));
+            users_without += usize::from(is_wanted && samples.len() == before);
         }
         let mut hash = Sha256::new();
         for text in [
@@ -58,6 +63,7 @@ impl Pairs {
         Ok(Self {
             assigned,
             samples,
+            users_without,
             digest,
         })
     }

@@ -1,6 +1,8 @@
 //! AdamW with decoupled weight decay (Loshchilov & Hutter 2019), gradient clipping by global norm, and moments that can
 //! be saved: a resumed run continues as if it had never stopped. candle's own optimiser keeps its moments to itself.
 
+mod fused;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -31,6 +33,20 @@ impl Default for Hyper {
             clip_norm: 1.0,
         }
     }
+}
+
+/// What one step does to one variable.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// Of the gradient, by clipping.
+    scale: f64,
+    beta1: f64,
+    beta2: f64,
+    correct1: f64,
+    correct2: f64,
+    epsilon: f64,
+    rate: f64,
+    decay: f64,
 }
 
 struct Slot {
@@ -81,7 +97,7 @@ impl AdamW {
         let mut squares = 0f64;
         for slot in &self.slots {
             if let Some(gradient) = gradients.get(&slot.var) {
-                squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+                squares += fused::squares(gradient)?;
             }
         }
         let norm = squares.sqrt();
@@ -98,13 +114,22 @@ impl AdamW {
             let Some(gradient) = gradients.get(&slot.var) else {
                 continue;
             };
-            let gradient = (gradient.detach() * scale)?;
-            slot.first = ((&slot.first * beta1)? + (&gradient * (1.0 - beta1))?)?;
-            slot.second = ((&slot.second * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
-            let update = ((&slot.first / correct1)? / ((&slot.second / correct2)?.sqrt()? + epsilon)?)?;
             let decay = if slot.var.rank() > 1 { weight_decay } else { 0.0 };
-            let kept = (slot.var.as_tensor().detach() * (1.0 - rate * decay))?;
-            slot.var.set(&(kept - (update * rate)?)?)?;
+            let step = Step {
+                scale,
+                beta1,
+                beta2,
+                correct1,
+                correct2,
+                epsilon,
+                rate,
+                decay,
+            };
+            if fused::fits(&slot.var, gradient) {
+                fused::step(slot, gradient, step)?;
+            } else {
+                general(slot, gradient, step)?;
+            }
         }
         Ok(norm)
     }
@@ -129,12 +154,24 @@ impl AdamW {
                 .with_context(|| format!("{}: {name} is missing", path.display()))
         };
         for slot in &mut self.slots {
-            slot.first = get(format!("first.{}", slot.name))?;
-            slot.second = get(format!("second.{}", slot.name))?;
+            slot.first = get(format!("first.{}", slot.name))?.to_device(slot.var.device())?;
+            slot.second = get(format!("second.{}", slot.name))?.to_device(slot.var.device())?;
         }
         self.steps = get("steps".into())?.to_vec1::<u32>()?[0] as usize;
         Ok(())
     }
+}
+
+/// One step in candle's operations, on any device.
+fn general(slot: &mut Slot, gradient: &Tensor, step: Step) -> Result<()> {
+    let gradient = (gradient.detach() * step.scale)?;
+    slot.first = ((&slot.first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?;
+    slot.second = ((&slot.second * step.beta2)? + (gradient.sqr()? * (1.0 - step.beta2))?)?;
+    let update =
+        ((&slot.first / step.correct1)? / ((&slot.second / step.correct2)?.sqrt()? + step.epsilon)?)?;
+    let kept = (slot.var.as_tensor().detach() * (1.0 - step.rate * step.decay))?;
+    slot.var.set(&(kept - (update * step.rate)?)?)?;
+    Ok(())
 }
 
 /// Linear warm-up to the peak, then linear decay to a tenth of it at the end.
@@ -155,6 +192,51 @@ mod tests {
         assert!((rate_at(0, 100, 10, 1.0) - 0.1).abs() < 1e-12);
         assert!((rate_at(9, 100, 10, 1.0) - 1.0).abs() < 1e-12);
         assert!((rate_at(100, 100, 10, 1.0) - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn in_place_and_by_operations_are_the_same_steps() -> Result<()> {
+        let slot = || -> Result<Slot> {
+            let var = Var::from_tensor(&Tensor::arange(0f32, 60_000.0, &Device::Cpu)?.reshape((200, 300))?)?;
+            Ok(Slot {
+                name: "w".into(),
+                first: var.zeros_like()?,
+                second: var.zeros_like()?,
+                var,
+            })
+        };
+        let (mut by_hand, mut by_operations) = (slot()?, slot()?);
+        for n in 1..20 {
+            // Not contiguous, as gradients of products are.
+            let gradient = (Tensor::arange(0f32, 60_000.0, &Device::Cpu)?
+                .reshape((300, 200))?
+                .t()?
+                * 1e-4)?;
+            let gradient = (gradient.sin()? * f64::from(n))?.t()?.contiguous()?.t()?;
+            let (beta1, beta2) = (0.9, 0.98);
+            let step = Step {
+                scale: 0.5,
+                beta1,
+                beta2,
+                correct1: 1.0 - beta1.powi(n),
+                correct2: 1.0 - beta2.powi(n),
+                epsilon: 1e-8,
+                rate: 0.1,
+                decay: 0.01,
+            };
+            assert!(fused::fits(&by_hand.var, &gradient));
+            fused::step(&mut by_hand, &gradient, step)?;
+            general(&mut by_operations, &gradient, step)?;
+            let squares = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+            assert!((fused::squares(&gradient)? / squares - 1.0).abs() < 1e-4);
+        }
+        for of in [|s: &Slot| s.var.as_tensor().clone(), |s: &Slot| s.second.clone()] {
+            let (a, b) = (of(&by_hand), of(&by_operations));
+            let apart = (&a - &b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            let size = b.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            assert!(apart < 1e-5 * size, "{apart} of {size}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use candle_core::Device;
 use candle_core::backprop::GradStore;
 use refract_model::{BartConfig, Batch, Config, Dropout, PairRows, PairSizes, Trainable};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{AdamW, Hyper, rate_at};
+use super::checkpoint::{self, Check, exact};
+use super::compute::{computing, device};
 use super::corpus::Dealer;
 use super::labels::Set;
+use crate::cli::Compute;
 
 /// Width of a row of either table (method.md-level setting of the published recipe).
 const PAIR_WIDTH: usize = 64;
@@ -56,31 +58,8 @@ pub(crate) struct Recipe {
     /// Checks without a better dev loss after which the run stops.
     pub(crate) patience: usize,
     pub(crate) time_max: Option<Duration>,
+    pub(crate) compute: Compute,
     pub(crate) resume: bool,
-}
-
-/// One look at the dev loss.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Check {
-    pub(crate) step: usize,
-    /// Mean training loss since the check before.
-    #[serde(with = "exact")]
-    pub(crate) train: f64,
-    #[serde(with = "exact")]
-    pub(crate) dev: f64,
-}
-
-/// Numbers by their bits: decimals are read back almost, and "almost" decides otherwise which loss is the lowest.
-mod exact {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(value.to_bits())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        u64::deserialize(from).map(f64::from_bits)
-    }
 }
 
 /// How far a run is; with the weights and moments, a checkpoint.
@@ -152,27 +131,25 @@ fn is_pair_part(name: &str) -> bool {
 
 impl Run {
     fn open(recipe: &Recipe, folder: &Path) -> Result<Self> {
-        let last = folder.join("last");
-        if recipe.resume {
-            recover(folder)?;
-        }
-        if recipe.resume && last.is_dir() {
-            let mut run = Self::of(Trainable::load(&last, &Device::Cpu)?)?;
+        let device = device(recipe.compute)?;
+        let last = if recipe.resume {
+            checkpoint::last(folder)?
+        } else {
+            None
+        };
+        if let Some(last) = last {
+            let mut run = Self::of(computing(Trainable::load(&last, &device)?, recipe.compute)?)?;
             run.body.load(&last.join("adamw.safetensors"))?;
             if let Some(pairs) = &mut run.pairs {
                 pairs.load(&last.join("adamw.pairs.safetensors"))?;
             }
-            let file = last.join("state.json");
-            let text =
-                std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            run.state = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no checkpoint", file.display()))?;
+            run.state = checkpoint::load_state(&last)?;
             return Ok(run);
         }
         let mut model = match &recipe.start {
-            Start::Directory(dir) => Trainable::load(dir, &Device::Cpu)?,
+            Start::Directory(dir) => Trainable::load(dir, &device)?,
             Start::Scratch(config) => {
-                Trainable::random(Config::Bart((**config).clone()), recipe.seed, &Device::Cpu)?
+                Trainable::random(Config::Bart((**config).clone()), recipe.seed, &device)?
             }
         };
         let has_tables = model.model().spec().pair_tables.is_some();
@@ -185,7 +162,7 @@ impl Run {
             };
             model = model.with_pair_tables(sizes, recipe.seed)?;
         }
-        Self::of(model)
+        Self::of(computing(model, recipe.compute)?)
     }
 
     fn of(model: Trainable) -> Result<Self> {
@@ -325,54 +302,16 @@ impl Run {
         self.save(folder)
     }
 
-    /// A whole new checkpoint beside the old one, then they change places: a killed run finds one of the two.
     fn save(&self, folder: &Path) -> Result<()> {
-        let (new, last, old) = places(folder);
-        remove(&new)?;
-        std::fs::create_dir_all(&new).with_context(|| format!("making {}", new.display()))?;
-        self.model.save(&new)?;
-        self.body.save(&new.join("adamw.safetensors"))?;
-        if let Some(pairs) = &self.pairs {
-            pairs.save(&new.join("adamw.pairs.safetensors"))?;
-        }
-        let file = new.join("state.json");
-        std::fs::write(&file, serde_json::to_vec(&self.state)?)
-            .with_context(|| format!("writing {}", file.display()))?;
-        remove(&old)?;
-        if last.exists() {
-            rename(&last, &old)?;
-        }
-        rename(&new, &last)?;
-        remove(&old)
+        checkpoint::replace(folder, |new| {
+            self.model.save(new)?;
+            self.body.save(&new.join("adamw.safetensors"))?;
+            if let Some(pairs) = &self.pairs {
+                pairs.save(&new.join("adamw.pairs.safetensors"))?;
+            }
+            checkpoint::save_state(new, &self.state)
+        })
     }
-}
-
-fn places(folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
-    (
-        folder.join("last.new"),
-        folder.join("last"),
-        folder.join("last.old"),
-    )
-}
-
-/// After a kill between the two renames there is an old checkpoint and no last one.
-fn recover(folder: &Path) -> Result<()> {
-    let (_, last, old) = places(folder);
-    if !last.exists() && old.exists() {
-        rename(&old, &last)?;
-    }
-    Ok(())
-}
-
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))
-}
-
-fn remove(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

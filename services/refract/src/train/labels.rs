@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use refract_bundle::Bundle;
-use refract_distill::Label;
+use refract_distill::{Label, columns};
 use refract_domain::{ExplainQuery, Freshness, History, Knowledge, Pair, Revision, Timestamp};
 use refract_model::{PairRows, bucket};
 use refract_truth::{Gate, Vocabulary};
@@ -27,7 +27,20 @@ pub(crate) struct Passed {
     pub(crate) reasons: BTreeMap<&'static str, (usize, String)>,
 }
 
+/// Reasons for which a label is a bad one.
+const EMPTY_TEXT: &str = "the text is empty";
+const EMPTY_HISTORY: &str = "the history is empty";
+const NO_PROMPT: &str = "no prompt can be made of it";
+const TOO_LONG: &str = "the text is too long";
+const BAD: [&str; 4] = [EMPTY_TEXT, EMPTY_HISTORY, NO_PROMPT, TOO_LONG];
+
 impl Passed {
+    /// Labels that nothing can be learnt from.
+    pub(crate) fn bad(&self) -> usize {
+        let count = |reason: &&str| self.reasons.get(*reason).map_or(0, |found| found.0);
+        BAD.iter().map(count).sum()
+    }
+
     fn note(&mut self, reason: &'static str, id: &str) {
         self.reasons.entry(reason).or_insert_with(|| (0, id.to_owned())).0 += 1;
     }
@@ -37,17 +50,24 @@ impl Passed {
 pub(crate) fn read(files: &[PathBuf], passed: &mut Passed) -> Result<Vec<Label>> {
     let (mut labels, mut seen): (Vec<Label>, HashSet<String>) = (Vec::new(), HashSet::new());
     for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let text = if columns::is_parquet(file) {
+            columns::read(file)?.join("\n")
+        } else {
+            std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
+        };
         for (n, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;
             }
             let label: Label = serde_json::from_str(line)
                 .map_err(|e| anyhow::anyhow!("{}:{}:{}: {e}", file.display(), n + 1, e.column()))?;
+            let place = || format!("{}:{} ({})", file.display(), n + 1, label.id);
             if label.text.trim().is_empty() {
-                passed.note("the text is empty", &label.id);
+                passed.note(EMPTY_TEXT, &place());
+            } else if label.history.is_empty() {
+                passed.note(EMPTY_HISTORY, &place());
             } else if !seen.insert(label.id.clone()) {
-                passed.note("the pair was labelled before", &label.id);
+                passed.note("the pair was labelled before", &place());
             } else {
                 labels.push(label);
             }
@@ -107,7 +127,7 @@ pub(crate) fn examples(
         let prompt = match bundle.prompt_prism(&query) {
             Ok(prompt) => prompt,
             Err(_) => {
-                passed.note("no prompt can be made of it", &label.id);
+                passed.note(NO_PROMPT, &label.id);
                 continue;
             }
         };
@@ -117,7 +137,7 @@ pub(crate) fn examples(
             target.push(eos);
         }
         if target.len() > target_max {
-            passed.note("the text is too long", &label.id);
+            passed.note(TOO_LONG, &label.id);
             continue;
         }
         let row = |id: &str| u32::try_from(bucket(id, pair_rows.max(1))).unwrap_or(0);
@@ -161,7 +181,7 @@ pub(crate) fn knowledge(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
     use refract_bundle::TOKENIZER_FILE;
@@ -238,14 +258,18 @@ pub(super) mod tests {
             text: " ".to_owned(),
             ..label(3, "train")
         };
+        let lonely = Label {
+            history: Vec::new(),
+            ..label(5, "train")
+        };
         std::fs::write(
             &one,
-            line(label(1, "train")) + &line(label(2, "dev")) + &line(empty),
+            line(label(1, "train")) + &line(label(2, "dev")) + &line(empty) + &line(lonely),
         )
         .unwrap();
         std::fs::write(&two, line(label(1, "train")) + &line(label(4, "test"))).unwrap();
         let mut passed = Passed::default();
-        let all = read(&[one, two.clone()], &mut passed).unwrap();
+        let all = read(&[one.clone(), two.clone()], &mut passed).unwrap();
         let (train, dev) = split(all, &mut passed).unwrap();
         let ids = |labels: &[Label]| labels.iter().map(|l| l.id.clone()).collect::<Vec<_>>();
         assert_eq!(
@@ -257,15 +281,23 @@ pub(super) mod tests {
             reasons,
             [
                 "it belongs to the test",
+                "the history is empty",
                 "the pair was labelled before",
                 "the text is empty"
             ]
         );
+        assert_eq!(passed.bad(), 2);
+        let (_, first) = &passed.reasons["the history is empty"];
+        assert!(first.ends_with("1.jsonl:4 (id5)"), "{first}");
         // Without dev labels, whole users are taken.
         let many: Vec<Label> = (0..200).map(|n| label(n / 2, "train")).collect();
         let (train, dev) = split(many, &mut Passed::default()).unwrap();
         assert!(!dev.is_empty() && train.len() > 5 * dev.len());
         assert!(dev.iter().all(|d| train.iter().all(|t| t.user != d.user)));
+        let table = dir.path().join("1.parquet");
+        columns::write(&one, &table).unwrap();
+        let of = |file: PathBuf| ids(&read(&[file], &mut Passed::default()).unwrap());
+        assert_eq!(of(table), of(one));
         std::fs::write(&two, "{\"id\": 5}\n").unwrap();
         let error = read(&[two], &mut Passed::default()).unwrap_err().to_string();
         assert!(error.contains("2.jsonl:1:"), "{error}");

@@ -8,17 +8,19 @@
 //! weights as one that was not.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use refract_model::{Batch, Config, Trainable};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{AdamW, Hyper, rate_at};
+use super::checkpoint::{self, Check, exact};
+use super::compute::{computing, device};
 use super::corpus::{Dealer, Example};
+use crate::cli::Compute;
 
 /// What a run is made of besides its examples.
 #[derive(Clone, Debug)]
@@ -35,8 +37,11 @@ pub(crate) struct Recipe {
     pub(crate) seed: u64,
     /// Dev loss and checkpoint every so many steps.
     pub(crate) check_every: usize,
+    /// Stop after so many checks without a better dev loss; never where it is absent.
+    pub(crate) patience: Option<usize>,
     /// Stop at the next step after this long.
     pub(crate) time_max: Option<Duration>,
+    pub(crate) compute: Compute,
     pub(crate) resume: bool,
     pub(crate) json: bool,
 }
@@ -48,62 +53,59 @@ pub(crate) struct Outcome {
     pub(crate) dev_loss: f64,
     pub(crate) dev_loss_step: usize,
     pub(crate) seconds: f64,
+    #[serde(skip)]
+    pub(crate) curve: Vec<Check>,
 }
 
 /// The part of a checkpoint that is no tensor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct State {
     step: usize,
-    best_loss: Option<f64>,
-    best_step: usize,
+    best: Option<Check>,
+    checks_since_best: usize,
+    stopped_early: bool,
     seconds: f64,
+    curve: Vec<Check>,
+    /// Sum and count of training losses since the last check.
+    #[serde(with = "exact")]
+    recent_sum: f64,
+    recent: usize,
 }
 
 /// Trains and returns; `folder` holds `last/` (for resuming) and `best/` (a Hugging Face directory).
 pub(crate) fn train(recipe: &Recipe, train: &[Example], dev: &[Example], folder: &Path) -> Result<Outcome> {
     anyhow::ensure!(!train.is_empty() && !dev.is_empty(), "the corpus is empty");
-    let places = Places {
-        last: folder.join("last"),
-        best: folder.join("best"),
-    };
-    let mut run = Run::open(recipe, &places)?;
+    let mut run = Run::open(recipe, folder)?;
     let mut dealer = Dealer::new(train, recipe.batch, recipe.seed);
     let meter = Meter::new(recipe);
     let started = Instant::now();
     let before = run.state.seconds;
-    let mut recent = f64::NAN;
-    while run.state.step < recipe.steps {
+    while run.state.step < recipe.steps && !run.state.stopped_early {
         let step = run.state.step;
         let loss = run.step(recipe, &dealer.batch_at(step), step)?;
-        recent = if recent.is_nan() {
-            loss
-        } else {
-            0.95 * recent + 0.05 * loss
-        };
         run.state.step += 1;
+        run.state.recent_sum += loss;
+        run.state.recent += 1;
         run.state.seconds = before + started.elapsed().as_secs_f64();
-        meter.step(run.state.step, recent, run.state.best_loss);
+        meter.step(&run.state, loss);
         let late = recipe.time_max.is_some_and(|max| started.elapsed() >= max);
         if run.state.step % recipe.check_every == 0 || run.state.step == recipe.steps || late {
-            run.check(dev, recipe.batch, &places)?;
-            meter.check(&run.state, recent);
+            run.check(dev, recipe, folder)?;
+            meter.check(&run.state);
         }
         if late {
             break;
         }
     }
     meter.finish();
+    let best = run.state.best.context("the run ended before its first check")?;
     Ok(Outcome {
         steps: run.state.step,
-        dev_loss: run.state.best_loss.unwrap_or(f64::NAN),
-        dev_loss_step: run.state.best_step,
+        dev_loss: best.dev,
+        dev_loss_step: best.step,
         seconds: run.state.seconds,
+        curve: run.state.curve,
     })
-}
-
-struct Places {
-    last: PathBuf,
-    best: PathBuf,
 }
 
 struct Run {
@@ -113,29 +115,25 @@ struct Run {
 }
 
 impl Run {
-    fn open(recipe: &Recipe, places: &Places) -> Result<Self> {
-        let state_file = places.last.join("state.json");
-        if recipe.resume && state_file.is_file() {
-            let model = Trainable::load(&places.last, &Device::Cpu)?;
-            let mut optimiser = AdamW::new(model.parameters(), Hyper::default())?;
-            optimiser.load(&places.last.join("adamw.safetensors"))?;
-            let text = std::fs::read_to_string(&state_file)
-                .with_context(|| format!("reading {}", state_file.display()))?;
-            let state = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no checkpoint", state_file.display()))?;
-            return Ok(Self {
-                model,
-                optimiser,
-                state,
-            });
-        }
-        let model = Trainable::random(recipe.model.clone(), recipe.seed, &Device::Cpu)?;
-        let optimiser = AdamW::new(model.parameters(), Hyper::default())?;
-        let state = State {
-            step: 0,
-            best_loss: None,
-            best_step: 0,
-            seconds: 0.0,
+    fn open(recipe: &Recipe, folder: &Path) -> Result<Self> {
+        let device = device(recipe.compute)?;
+        let last = if recipe.resume {
+            checkpoint::last(folder)?
+        } else {
+            None
+        };
+        let model = match &last {
+            Some(last) => Trainable::load(last, &device)?,
+            None => Trainable::random(recipe.model.clone(), recipe.seed, &device)?,
+        };
+        let model = computing(model, recipe.compute)?;
+        let mut optimiser = AdamW::new(model.parameters(), Hyper::default())?;
+        let state = match &last {
+            Some(last) => {
+                optimiser.load(&last.join("adamw.safetensors"))?;
+                checkpoint::load_state(last)?
+            }
+            None => State::default(),
         };
         Ok(Self {
             model,
@@ -166,9 +164,9 @@ impl Run {
     }
 
     /// Dev loss without dropout or smoothing; saves the last state, and the best weights.
-    fn check(&mut self, dev: &[Example], batch: usize, places: &Places) -> Result<()> {
+    fn check(&mut self, dev: &[Example], recipe: &Recipe, folder: &Path) -> Result<()> {
         let (mut total, mut tokens) = (0.0, 0usize);
-        for examples in dev.chunks(batch) {
+        for examples in dev.chunks(recipe.batch) {
             let examples: Vec<&Example> = examples.iter().collect();
             let (sources, labels) = columns(&examples);
             let count: usize = labels.iter().map(|l| l.len()).sum();
@@ -184,18 +182,29 @@ impl Run {
             total += f64::from(loss.to_scalar::<f32>()?) * count as f64;
             tokens += count;
         }
-        let loss = total / tokens as f64;
-        if self.state.best_loss.is_none_or(|best| loss < best) {
-            self.state.best_loss = Some(loss);
-            self.state.best_step = self.state.step;
-            self.model.save(&places.best)?;
+        let state = &mut self.state;
+        let check = Check {
+            step: state.step,
+            train: state.recent_sum / state.recent.max(1) as f64,
+            dev: total / tokens as f64,
+        };
+        (state.recent_sum, state.recent) = (0.0, 0);
+        state.curve.push(check);
+        if state.best.is_none_or(|best| check.dev < best.dev) {
+            state.best = Some(check);
+            state.checks_since_best = 0;
+            self.model.save(&folder.join("best"))?;
+        } else {
+            state.checks_since_best += 1;
+            state.stopped_early = recipe
+                .patience
+                .is_some_and(|most| state.checks_since_best >= most);
         }
-        // Weights, then moments, then the state that makes them a checkpoint.
-        self.model.save(&places.last)?;
-        self.optimiser.save(&places.last.join("adamw.safetensors"))?;
-        let file = places.last.join("state.json");
-        std::fs::write(&file, serde_json::to_vec(&self.state)?)
-            .with_context(|| format!("writing {}", file.display()))
+        checkpoint::replace(folder, |new| {
+            self.model.save(new)?;
+            self.optimiser.save(&new.join("adamw.safetensors"))?;
+            checkpoint::save_state(new, &self.state)
+        })
     }
 }
 
@@ -231,31 +240,33 @@ impl Meter {
         }
     }
 
-    fn step(&self, step: usize, loss: f64, best: Option<f64>) {
+    fn step(&self, state: &State, loss: f64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(step as u64);
-            bar.set_message(format!(
-                "loss {loss:.3} dev {}",
-                best.map_or("–".to_owned(), |b| format!("{b:.3}"))
-            ));
+            bar.set_position(state.step as u64);
+            let best = state
+                .best
+                .map_or("–".to_owned(), |best| format!("{:.3}", best.dev));
+            bar.set_message(format!("loss {loss:.3} dev {best}"));
         }
     }
 
-    fn check(&self, state: &State, loss: f64) {
+    fn check(&self, state: &State) {
+        let Some(check) = state.curve.last() else { return };
         if self.json {
             println!(
                 "{}",
-                serde_json::json!({"run": self.name, "step": state.step, "loss": loss, "dev_loss_best": state.best_loss, "seconds": state.seconds})
+                serde_json::json!({"run": self.name, "step": check.step, "loss": check.train, "dev_loss": check.dev, "seconds": state.seconds})
             );
         } else if self.bar.is_none() {
             let left =
                 state.seconds / state.step.max(1) as f64 * self.steps.saturating_sub(state.step) as f64;
             eprintln!(
-                "{} step {} of {}: loss {loss:.4}, best dev loss {:.4}, {:.0} min gone, {:.0} min left",
+                "{} step {} of {}: loss {:.4}, dev loss {:.4}, {:.0} min gone, {:.0} min left",
                 self.name,
                 state.step,
                 self.steps,
-                state.best_loss.unwrap_or(f64::NAN),
+                check.train,
+                check.dev,
                 state.seconds / 60.0,
                 left / 60.0,
             );
@@ -298,7 +309,9 @@ mod tests {
             smoothing: 0.1,
             seed: 7,
             check_every: 10,
+            patience: None,
             time_max: None,
+            compute: Compute::default(),
             resume,
             json: true,
         }
@@ -334,30 +347,45 @@ mod tests {
         assert!(outcome.dev_loss < first.dev_loss, "{outcome:?} after {first:?}");
 
         // Stopped by hand after 20 of 40 steps: the schedule must be that of 40.
-        let mut run = Run::open(
-            &recipe(40, false),
-            &Places {
-                last: parts.join("last"),
-                best: parts.join("best"),
-            },
-        )?;
+        let mut run = Run::open(&recipe(40, false), &parts)?;
         let mut dealer = Dealer::new(&examples, 8, 7);
         for step in 0..20 {
-            run.step(&recipe(40, false), &dealer.batch_at(step), step)?;
+            let loss = run.step(&recipe(40, false), &dealer.batch_at(step), step)?;
             run.state.step += 1;
+            run.state.recent_sum += loss;
+            run.state.recent += 1;
+            if run.state.step.is_multiple_of(10) {
+                run.check(&examples[..8], &recipe(40, false), &parts)?;
+            }
         }
-        run.check(
-            &examples[..8],
-            8,
-            &Places {
-                last: parts.join("last"),
-                best: parts.join("best"),
-            },
-        )?;
+        // Killed between two renames.
+        std::fs::rename(parts.join("last"), parts.join("last.old"))?;
         let resumed = train(&recipe(40, true), &examples, &examples[..8], &parts)?;
         assert_eq!(resumed.steps, 40);
         let bytes = |dir: &Path| std::fs::read(dir.join("last/model.safetensors"));
         assert_eq!(bytes(&whole)?, bytes(&parts)?);
+        assert_eq!(resumed.curve, outcome.curve);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_that_no_longer_improves_on_dev_stops_where_it_is_told_to() -> Result<()> {
+        let (examples, dir) = (examples(), tempfile::tempdir()?);
+        // What it is to write on dev is never taught.
+        let dev: Vec<Example> = examples[..8]
+            .iter()
+            .map(|e| Example {
+                target: vec![23, 22, 2],
+                ..e.clone()
+            })
+            .collect();
+        let patient = Recipe {
+            patience: Some(2),
+            ..recipe(400, false)
+        };
+        let outcome = train(&patient, &examples, &dev, &dir.path().join("run"))?;
+        assert_eq!(outcome.steps, outcome.dev_loss_step + 20, "{outcome:?}");
+        assert!(outcome.steps < 400);
         Ok(())
     }
 }

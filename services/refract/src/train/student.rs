@@ -9,12 +9,12 @@ use refract_bundle::{Bundle, TOKENIZER_FILE};
 use refract_distill::Label;
 use refract_model::{BartConfig, Config, Ids};
 
+use super::checkpoint;
 use super::finetune::{self, Recipe, Start, State};
 use super::labels::{self, Passed, Set};
 use super::ship::{ship, sibling};
 use super::{threads, vocabulary};
 use crate::cli::{Student, StudentMode, TrainPrism};
-use crate::plot;
 
 /// As published: ten history items, 768 tokens in, 150 out.
 const HISTORY_ITEMS: usize = 10;
@@ -22,6 +22,7 @@ const PROMPT_TOKENS_MAX: usize = 768;
 const ANSWER_TOKENS_MAX: usize = 150;
 /// Where nothing says otherwise: the published settings for a pretrained model; a fresh small one learns with larger steps.
 const BATCH: usize = 16;
+const PATIENCE: usize = 5;
 const RATE_TUNED: f64 = 3e-5;
 const RATE_FRESH: f64 = 1e-3;
 
@@ -52,6 +53,16 @@ pub(super) fn run(args: &TrainPrism) -> Result<()> {
     let (train, dev) = (set(&train), set(&dev));
     let recipe = recipe(args, config, train.examples.len());
     announce(args, &recipe, &train, &dev, &passed);
+    let (bad, all) = (
+        passed.bad(),
+        passed.bad() + train.examples.len() + dev.examples.len(),
+    );
+    if bad as f64 > student.bad_labels_max * all as f64 {
+        bail!(
+            "{bad} of {all} labels are of no use, more than the share {} of --bad-labels-max; what is wrong with them stands above",
+            student.bad_labels_max
+        );
+    }
 
     let bar = bar(args.run.json, recipe.steps);
     let mut checks = 0;
@@ -246,8 +257,9 @@ fn recipe(args: &TrainPrism, config: BartConfig, examples: usize) -> Recipe {
         dropout: student.dropout,
         seed: args.run.seed,
         check_every: student.check_every.unwrap_or(epoch).clamp(1, steps.max(1)),
-        patience: student.patience,
+        patience: student.patience.unwrap_or(PATIENCE),
         time_max: args.run.time_max,
+        compute: args.run.compute,
         resume: args.run.resume,
     }
 }
@@ -293,15 +305,7 @@ fn progress(json: bool, state: &State, no_bar: bool) {
 
 /// The bundle with the curve of its loss.
 fn finish(args: &TrainPrism, manifest: Manifest, working: &Path, state: &State) -> Result<()> {
-    let series = |name: &str, of: fn(&finetune::Check) -> f64| plot::Series {
-        name: name.to_owned(),
-        points: state.curve.iter().map(|c| (c.step as f64, of(c))).collect(),
-    };
-    let curve = [
-        series("training (smoothed, with dropout)", |c| c.train),
-        series("dev", |c| c.dev),
-    ];
-    let svg = plot::lines("Loss per token", "optimiser step", &curve);
+    let svg = checkpoint::curve(&state.curve);
     ship(manifest, working, &args.run.out, &[("loss.svg", &svg)])
 }
 
@@ -339,6 +343,26 @@ mod tests {
         "--batch",
         "4",
     ];
+
+    #[test]
+    fn too_many_bad_labels_end_the_training() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines: String = (0..20)
+            .map(|n| {
+                let mut label = label(n, if n % 5 == 0 { "dev" } else { "train" });
+                if n % 4 == 1 {
+                    label.history.clear();
+                }
+                serde_json::to_string(&label).unwrap() + "\n"
+            })
+            .collect();
+        std::fs::write(dir.path().join("labels.jsonl"), lines).unwrap();
+        let error = run(&args(dir.path(), "out", &SMALL)).unwrap_err().to_string();
+        assert!(error.contains("5 of 20 labels are of no use"), "{error}");
+        assert!(!dir.path().join("out").exists());
+        let more = [&SMALL[..], &["--bad-labels-max", "30%"]].concat();
+        run(&args(dir.path(), "out", &more)).unwrap();
+    }
 
     #[test]
     fn labels_become_a_bundle_and_a_bundle_is_fine_tuned_with_and_without_tables() {

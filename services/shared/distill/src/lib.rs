@@ -10,6 +10,7 @@
 //! that was answered. Labels hold people's ids; logs never do.
 
 mod ask;
+pub mod columns;
 mod error;
 mod journal;
 mod label;

@@ -74,6 +74,11 @@ impl Mode<'_> {
         matches!(self, Self::Train(_)) && kernels::fit(x)
     }
 
+    /// Whether this is training in mixed precision: what sums many numbers up does so in f32.
+    fn widens(self, x: &Tensor) -> bool {
+        matches!(self, Self::Train(_)) && x.dtype() != DType::F32
+    }
+
     pub(crate) fn drop(self, x: Tensor, site: Site) -> Result<Tensor> {
         match self {
             Self::Train(Some(dropout)) => dropout.apply(&x, site),
@@ -83,6 +88,12 @@ impl Mode<'_> {
 
     /// Over the last dimension, of the sum of what is there.
     fn softmax(self, scores: &Tensor, bias: Option<&Tensor>, mask: Option<&Tensor>) -> Result<Tensor> {
+        if self.widens(scores) {
+            let full = |x: Option<&Tensor>| x.map(|x| x.to_dtype(DType::F32)).transpose();
+            let (bias, mask) = (full(bias)?, full(mask)?);
+            let weights = self.softmax(&scores.to_dtype(DType::F32)?, bias.as_ref(), mask.as_ref())?;
+            return weights.to_dtype(scores.dtype());
+        }
         if self.by_hand(scores) {
             let none = Tensor::zeros((1, 1, 1, scores.dim(D::Minus1)?), DType::F32, scores.device())?;
             return kernels::softmax(scores, bias.unwrap_or(&none), mask.unwrap_or(&none));
@@ -132,6 +143,11 @@ impl Linear {
         let y = x.reshape((rows, inputs))?.matmul(&self.weight.t()?)?; // [rows, out]
         let y = match &self.bias {
             Some(bias) if mode.by_hand(&y) => kernels::add_bias(&y, bias)?,
+            // The bias's gradient is a sum over all rows.
+            Some(bias) if mode.widens(&y) => y
+                .to_dtype(DType::F32)?
+                .broadcast_add(&bias.to_dtype(DType::F32)?)?
+                .to_dtype(y.dtype())?,
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };
@@ -192,6 +208,9 @@ impl LayerNorm {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        if mode.widens(x) {
+            return self.forward(&x.to_dtype(DType::F32)?, mode)?.to_dtype(x.dtype());
+        }
         match mode {
             Mode::Serve => {
                 candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, Self::EPS as f32)
@@ -465,9 +484,15 @@ impl Sharing {
 /// Rows of `table` `[n, width]` for ids `[b, t]`: `[b, t, width]`.
 pub(crate) fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (b, t) = ids.dims2()?;
-    table
-        .index_select(&ids.flatten_all()?, 0)?
-        .reshape((b, t, table.dim(1)?))
+    let ids = ids.flatten_all()?;
+    let rows = if table.track_op() && table.dtype() != DType::F32 {
+        // Mixed precision: a frequent id's gradient is a sum of many.
+        let rows = table.to_dtype(DType::F32)?.index_select(&ids, 0)?;
+        rows.to_dtype(table.dtype())?
+    } else {
+        table.index_select(&ids, 0)?
+    };
+    rows.reshape((b, t, table.dim(1)?))
 }
 
 /// Ragged ids as `[sequences, longest]`, filled with `pad`.
@@ -533,6 +558,39 @@ pub(crate) fn causal_mask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_mixed_precision_sums_over_many_rows_do_not_stop_growing() {
+        const ROWS: usize = 4_000;
+        let mode = Mode::Train(None);
+        let half = |var: &candle_core::Var| var.as_tensor().to_dtype(DType::BF16).unwrap();
+        let ones = |shape: (usize, usize)| {
+            candle_core::Var::from_tensor(&Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+        };
+        let (weight, bias, table) = (ones((1, 1)), ones((1, 1)), ones((3, 1)));
+        let linear = Linear {
+            weight: half(&weight),
+            bias: Some(half(&bias).flatten_all().unwrap()),
+        };
+        let ids = Tensor::ones((1, ROWS), DType::U32, &Device::Cpu).unwrap();
+        let x = embed(&half(&table), &ids).unwrap();
+        let y = linear.forward(&x, mode).unwrap();
+        let gradients = y
+            .to_dtype(DType::F32)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
+        for (name, var, row) in [("bias", &bias, 0), ("table", &table, 1)] {
+            let gradient = gradients.get(var).unwrap().to_vec2::<f32>().unwrap();
+            // 4,000 in 8 bits of mantissa is 4,000 ± 8.
+            assert!(
+                (gradient[row][0] - ROWS as f32).abs() <= 16.0,
+                "{name}: {gradient:?}"
+            );
+        }
+    }
 
     #[test]
     fn values_and_slopes_are_those_of_the_general_operations() {

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod kernels;
 mod layers;
+mod mixed;
 mod model;
 pub mod parallel;
 pub mod quantised;

@@ -1,5 +1,6 @@
 //! Training: the same modules over variables, a loss, seeded initial weights, and saving what Hugging Face can load.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::Vacant;
 use std::fs;
@@ -17,7 +18,8 @@ use crate::config::{Config, PairSizes, generation_json};
 use crate::error::Error;
 use crate::kernels;
 use crate::layers::{Dropout, Memory, Mode, padded};
-use crate::model::{DecodeInput, Description, GenerationDefaults, Model, PairRows};
+use crate::mixed;
+use crate::model::{DecodeInput, Description, Dtype, GenerationDefaults, Model, PairRows};
 use crate::parallel::Part;
 use crate::weights::{Entry, Start};
 
@@ -29,6 +31,8 @@ pub struct Trainable {
     recorded: Model,
     /// Over the same memory, without recording.
     plain: Model,
+    /// What products are computed in; variables, their gradients and the optimiser are f32 in any case.
+    compute: Dtype,
 }
 
 /// One step's examples, ragged.
@@ -145,7 +149,39 @@ impl Trainable {
             vars,
             recorded,
             plain,
+            compute: Dtype::F32,
         })
+    }
+
+    /// Mixed precision from here on: `Bf16` computes products and keeps activations in it.
+    pub fn computing_in(mut self, dtype: Dtype) -> Result<Self, Error> {
+        if dtype == Dtype::F16 {
+            return Err(Error::Precision {
+                architecture: "training",
+                dtype: "f16",
+                reason: "gradients leave its range and no loss is scaled here; use bf16",
+            });
+        }
+        self.compute = dtype;
+        Ok(self)
+    }
+
+    pub fn device(&self) -> &Device {
+        self.plain.device()
+    }
+
+    /// The recorded model of this step: casts are of the variables as they are now.
+    fn recorded(&self) -> Result<Cow<'_, Model>, Error> {
+        if self.compute == Dtype::F32 {
+            return Ok(Cow::Borrowed(&self.recorded));
+        }
+        let bias = match &self.plain {
+            Model::Bart(bart) => Some(bart.final_logits_bias().clone()),
+            Model::T5(_) => None,
+        };
+        let weights = mixed::casts(&self.vars, DType::BF16, self.device());
+        let model = Model::build(&self.description, bias, Part::default(), &weights)?;
+        Ok(Cow::Owned(model))
     }
 
     /// The model as it now is, for generation and evaluation: it shares the variables' memory, so it follows training.
@@ -187,7 +223,8 @@ impl Trainable {
 
     /// Teacher-forced logits `[examples, longest label, vocab]`; those past an example's labels are meaningless.
     pub fn forward(&self, batch: &Batch<'_>, dropout: Option<&Dropout>) -> Result<Tensor, Error> {
-        Ok(self.recorded.logits(&self.hidden(batch, dropout)?)?)
+        let model = self.recorded()?;
+        Ok(model.logits(&hidden(&model, batch, dropout)?)?)
     }
 
     /// Mean cross-entropy over all label tokens, a scalar. `smoothing` is the share of probability that is spread evenly.
@@ -199,7 +236,8 @@ impl Trainable {
         smoothing: f64,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor, Error> {
-        let hidden = self.hidden(batch, dropout)?;
+        let model = self.recorded()?;
+        let hidden = hidden(&model, batch, dropout)?;
         let (examples, t, width) = hidden.dims3()?;
         let mut rows = Vec::new();
         let mut targets = Vec::new();
@@ -209,57 +247,7 @@ impl Trainable {
         }
         let rows = Tensor::from_vec(rows, targets.len(), hidden.device())?;
         let real = hidden.reshape((examples * t, width))?.index_select(&rows, 0)?; // [label tokens, width]
-        cross_entropy(&self.recorded.logits(&real)?, &targets, smoothing)
-    }
-
-    /// `[examples, longest label, width]`
-    fn hidden(&self, batch: &Batch<'_>, dropout: Option<&Dropout>) -> Result<Tensor, Error> {
-        if batch.labels.len() != batch.sources.len() {
-            let reason = format!("{} for {} sources", batch.labels.len(), batch.sources.len());
-            return Err(Error::input("labels", reason));
-        }
-        if let Some(i) = batch.labels.iter().position(|l| l.is_empty()) {
-            return Err(Error::input("labels", format!("example {i} has none")));
-        }
-        self.recorded.check_ids("labels", batch.labels)?;
-        let longest = batch.labels.iter().map(|l| l.len()).max().unwrap_or(0);
-        let spec = self.recorded.spec();
-        if let Some(max) = spec.positions_max.filter(|max| longest > *max) {
-            return Err(Error::input(
-                "labels",
-                format!("{longest} tokens; the model has {max} positions"),
-            ));
-        }
-        let mode = Mode::Train(dropout);
-        let lengths: Vec<usize> = batch.sources.iter().map(|s| s.len()).collect();
-        let encoded = self
-            .recorded
-            .run_encoder(batch.sources, batch.pairs, &lengths, mode)?;
-        // The decoder reads its start and every label but the last.
-        let shifted: Vec<Vec<u32>> = batch
-            .labels
-            .iter()
-            .map(|labels| [&[spec.decoder_start], &labels[..labels.len() - 1]].concat())
-            .collect();
-        let shifted: Vec<&[u32]> = shifted.iter().map(Vec::as_slice).collect();
-        let mask = crate::layers::padding_mask(&lengths, encoded.dim(1)?, encoded.device())?;
-        let input = DecodeInput {
-            tokens: padded(&shifted, spec.pad, encoded.device())?,
-            ages: &[0],
-            columns: longest,
-            own: &|_, new| Ok(new),
-            cross: &|layer| {
-                let (k, v) = self.recorded.cross_keys_values(layer, &encoded, mode)?;
-                Ok(Memory {
-                    k,
-                    v,
-                    bias: None,
-                    mask: mask.clone(),
-                    sharing: None,
-                })
-            },
-        };
-        Ok(self.recorded.run_decoder(&input, mode)?)
+        cross_entropy(&model.logits(&real)?, &targets, smoothing)
     }
 
     /// Writes `config.json`, `generation_config.json` and `model.safetensors`, each whole or not at all, in the layout
@@ -298,6 +286,54 @@ impl std::fmt::Debug for Trainable {
             .field("description", &self.description)
             .finish_non_exhaustive()
     }
+}
+
+/// `[examples, longest label, width]`
+fn hidden(model: &Model, batch: &Batch<'_>, dropout: Option<&Dropout>) -> Result<Tensor, Error> {
+    if batch.labels.len() != batch.sources.len() {
+        let reason = format!("{} for {} sources", batch.labels.len(), batch.sources.len());
+        return Err(Error::input("labels", reason));
+    }
+    if let Some(i) = batch.labels.iter().position(|l| l.is_empty()) {
+        return Err(Error::input("labels", format!("example {i} has none")));
+    }
+    model.check_ids("labels", batch.labels)?;
+    let longest = batch.labels.iter().map(|l| l.len()).max().unwrap_or(0);
+    let spec = model.spec();
+    if let Some(max) = spec.positions_max.filter(|max| longest > *max) {
+        return Err(Error::input(
+            "labels",
+            format!("{longest} tokens; the model has {max} positions"),
+        ));
+    }
+    let mode = Mode::Train(dropout);
+    let lengths: Vec<usize> = batch.sources.iter().map(|s| s.len()).collect();
+    let encoded = model.run_encoder(batch.sources, batch.pairs, &lengths, mode)?;
+    // The decoder reads its start and every label but the last.
+    let shifted: Vec<Vec<u32>> = batch
+        .labels
+        .iter()
+        .map(|labels| [&[spec.decoder_start], &labels[..labels.len() - 1]].concat())
+        .collect();
+    let shifted: Vec<&[u32]> = shifted.iter().map(Vec::as_slice).collect();
+    let mask = crate::layers::padding_mask(&lengths, encoded.dim(1)?, encoded.device())?;
+    let input = DecodeInput {
+        tokens: padded(&shifted, spec.pad, encoded.device())?,
+        ages: &[0],
+        columns: longest,
+        own: &|_, new| Ok(new),
+        cross: &|layer| {
+            let (k, v) = model.cross_keys_values(layer, &encoded, mode)?;
+            Ok(Memory {
+                k,
+                v,
+                bias: None,
+                mask: mask.clone(),
+                sharing: None,
+            })
+        },
+    };
+    Ok(model.run_decoder(&input, mode)?)
 }
 
 /// Mean cross-entropy of logits `[n, vocab]` against `n` targets, a scalar; `None` is padding and does not count.

@@ -5,12 +5,12 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use common::*;
 use refract_model::{
-    BartConfig, Batch, Config, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairSizes,
-    T5Config, Trainable, cross_entropy,
+    BartConfig, Batch, Config, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows,
+    PairSizes, T5Config, Trainable, cross_entropy,
 };
 
 fn number(x: &Tensor) -> f64 {
@@ -64,6 +64,76 @@ fn losses_and_gradients_are_those_of_the_reference() {
                 "{name} {parameter}: {ours}, not {theirs}"
             );
         }
+    }
+}
+
+#[test]
+fn in_mixed_precision_losses_and_gradients_stay_near_and_gradients_are_full() {
+    for name in FIXTURES {
+        let file = path(name).join("gradients.json");
+        if !file.exists() {
+            continue;
+        }
+        let expected = json(&file);
+        let (sources, labels) = (id_lists(&expected["sources"]), id_lists(&expected["labels"]));
+        let pairs = pairs(&expected["pairs"]);
+        let (sources, labels) = (slices(&sources), slices(&labels));
+        let batch = Batch {
+            sources: &sources,
+            pairs: pairs.as_deref(),
+            labels: &labels,
+        };
+        let full = Trainable::load(&path(name), &Device::Cpu).unwrap();
+        let mixed = Trainable::load(&path(name), &Device::Cpu)
+            .unwrap()
+            .computing_in(Dtype::Bf16)
+            .unwrap();
+        let [full, mixed] = [full, mixed].map(|model| {
+            let loss = model.loss(&batch, 0.1, None).unwrap();
+            let gradients = loss.backward().unwrap();
+            let all: Vec<(String, Tensor)> = model
+                .parameters()
+                .into_iter()
+                .map(|(name, var)| (name, gradients.get(&var).unwrap().clone()))
+                .collect();
+            (number(&loss), all)
+        });
+        assert!(
+            (full.0 - mixed.0).abs() < 1e-2 * full.0,
+            "{name}: {} and {}",
+            full.0,
+            mixed.0
+        );
+        assert_ne!(full.0, mixed.0, "{name}: nothing was computed in bf16");
+        let norm = |x: &Tensor| number(&x.sqr().unwrap().sum_all().unwrap().sqrt().unwrap());
+        let (mut apart, mut whole) = (0.0, 0.0);
+        for ((parameter, full), (_, mixed)) in full.1.iter().zip(&mixed.1) {
+            assert_eq!(mixed.dtype(), DType::F32, "{name} {parameter}");
+            apart += norm(&(full - mixed).unwrap()).powi(2);
+            whole += norm(full).powi(2);
+        }
+        let apart = (apart / whole).sqrt();
+        // Rounding switches some units of a ReLU on or off, and their whole gradient with them.
+        let most = if name.contains("relu") { 0.2 } else { 0.05 };
+        assert!(
+            apart < most,
+            "{name}: gradients are {apart} of their length apart"
+        );
+    }
+}
+
+#[test]
+fn mixed_precision_learns_along_the_same_curve_and_fp16_is_refused() {
+    for config in [small_t5(false), small_bart(true)] {
+        let fresh = || Trainable::random(config.clone(), 3, &Device::Cpu).unwrap();
+        let full = learn(&fresh(), 40, 5);
+        let mixed = learn(&fresh().computing_in(Dtype::Bf16).unwrap(), 40, 5);
+        assert!(
+            (full.0 - mixed.0).abs() < 0.01 * full.0 && (full.1 - mixed.1).abs() < 0.1 * full.1 + 0.02,
+            "{full:?} and {mixed:?}"
+        );
+        let error = fresh().computing_in(Dtype::F16).unwrap_err().to_string();
+        assert!(error.contains("bf16"), "{error}");
     }
 }
 

@@ -35,6 +35,7 @@ fn recipe(pair_rows: usize) -> Recipe {
         check_every: 6,
         patience: 100,
         time_max: None,
+        compute: Compute::default(),
         resume: false,
     }
 }
@@ -90,6 +91,48 @@ fn a_resumed_run_is_the_uninterrupted_one_also_after_a_kill_between_two_renames(
         assert_eq!((&state.curve, state.best), (&straight.curve, straight.best));
         assert_eq!(state.curve.len(), 4);
     }
+}
+
+#[test]
+fn a_run_in_mixed_precision_follows_the_full_one_and_resumes_bit_for_bit() {
+    let (set, dir) = (personal(40), tempfile::tempdir().unwrap());
+    let full = recipe(3);
+    let mixed = Recipe {
+        compute: Compute {
+            precision: crate::cli::Numbers::Bf16,
+            ..Compute::default()
+        },
+        ..full.clone()
+    };
+    let curves = [&full, &mixed].map(|recipe| {
+        let folder = dir.path().join(format!("{:?}", recipe.compute.precision));
+        train(recipe, &set, &set, &folder, |_, _| {}).unwrap().curve
+    });
+    assert_ne!(curves[0], curves[1]);
+    for (full, mixed) in curves[0].iter().zip(&curves[1]) {
+        assert!(
+            (full.dev - mixed.dev).abs() < 0.02 * full.dev,
+            "{full:?} and {mixed:?}"
+        );
+        assert!(
+            (full.train - mixed.train).abs() < 0.02 * full.train,
+            "{full:?} and {mixed:?}"
+        );
+    }
+    let parts = dir.path().join("parts");
+    let half = Recipe {
+        time_max: Some(Duration::ZERO),
+        ..mixed.clone()
+    };
+    // Each run takes one step and stops: 24 resumed runs are one.
+    for _ in 0..mixed.steps {
+        let resumed = Recipe {
+            resume: true,
+            ..half.clone()
+        };
+        train(&resumed, &set, &set, &parts, |_, _| {}).unwrap();
+    }
+    assert_eq!(bytes(&dir.path().join("Bf16")), bytes(&parts));
 }
 
 #[test]
