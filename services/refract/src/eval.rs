@@ -21,6 +21,7 @@ pub(crate) mod report;
 mod run;
 mod scene;
 mod show;
+pub(crate) mod speed;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;

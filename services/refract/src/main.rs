@@ -70,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
         Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),
         Command::Eval(Eval::Labels(args)) => quietly(eval::labels::run(&args)),
+        Command::Eval(Eval::Speed(args)) => quietly(eval::speed::run(&args)),
         Command::Eval(Eval::Report(args)) => eval::page::run(&args),
         Command::Eval(Eval::Texts(args)) => eval::texts::run(&args, &mut std::io::stdout().lock()),
         Command::Plan(args) => plan::run(&args),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{DataArgs, Part};
+use super::{DataArgs, Part, Precision};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Eval {
@@ -16,6 +16,8 @@ pub(crate) enum Eval {
     Texts(EvalTexts),
     /// A Prism beside its teacher on the same labelled pairs: whose sentences have evidence?
     Labels(EvalLabels),
+    /// Latency and memory of one model, alone in the process: batch 1, 5 beams, at most 150 tokens.
+    Speed(EvalSpeed),
     /// One HTML page of tables, plots and examples from what other commands printed with --json.
     Report(EvalReport),
 }
@@ -95,9 +97,9 @@ pub(crate) struct EvalLabels {
     /// Prism bundle; the shipped one by default.
     #[arg(long, value_name = "DIR")]
     pub(crate) prism: Option<PathBuf>,
-    /// Where the shipped data and models are, if not beside the binary.
-    #[arg(long, value_name = "DIR", env = "REFRACT_ASSETS", hide_env_values = true)]
-    pub(crate) assets: Option<PathBuf>,
+    /// Whose catalogue and others' behaviour the texts are read against; the shipped data where the labels are of them.
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
     /// At most so many pairs.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) limit: usize,
@@ -109,6 +111,34 @@ pub(crate) struct EvalLabels {
     pub(crate) resamples: usize,
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalSpeed {
+    /// A bundle, or a plain Hugging Face T5 or BART directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: PathBuf,
+    /// Lines `{"text": …}` or `{"ids": […]}`, taken in turns; `eval explanations --prompts` writes a Prism's.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) prompts: PathBuf,
+    #[arg(long, default_value_t = 5)]
+    pub(crate) beams: usize,
+    #[arg(long, default_value_t = 150)]
+    pub(crate) new_tokens_max: usize,
+    /// Runs before those that count.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) warm_up: usize,
+    #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) runs: usize,
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value_t = Precision::Auto)]
+    pub(crate) dtype: Precision,
+    /// Threads of the engine.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,

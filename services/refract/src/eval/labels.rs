@@ -5,47 +5,39 @@
 //!    └──▶ the teacher's text ─────────────────────────────┴─▶ sentences that the request does not support, on each side
 //! ```
 //!
-//! The judge is the truth gate, with the request alone as evidence: it reads the two alike, and knows neither's prompt. Likeness
-//! to the teacher is reported too, and rewards imitation, errors included.
+//! Two judges read both sides alike and know neither's prompt: the truth gate, with the request alone as evidence, and the
+//! reader of `eval explanations`, which knows every title and name of the catalogue. Likeness to the teacher is reported too,
+//! and rewards imitation, errors included.
+
+mod judge;
+mod measure;
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use refract_bundle::Role;
-use refract_distill::{Label, source};
+use refract_distill::Label;
 use refract_domain::{Deadline, ExplainQuery, UserId};
-use refract_measure::quality::Quality;
-use refract_measure::{Bleu, Words, bootstrap, distinct, rouge_l, unique_share, words};
-use refract_truth::{Gate, Vocabulary};
 use refract_worker::Worker;
 use serde_json::json;
 
-use super::report::Row;
 use super::run::filled;
 use crate::assets::Assets;
 use crate::cli::{self, EvalLabels};
 use crate::train::labels::{Passed, knowledge, read};
+use judge::{Judge, Side};
+use measure::measure;
 
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 const IN_FLIGHT_MAX: usize = 32;
 const LIKED_SHOWN: usize = 8;
 const HISTORY_ITEMS_MAX: usize = 50;
 
-/// What was found in one text.
-#[derive(Clone, Debug, Default)]
-struct Side {
-    text: String,
-    words: Vec<String>,
-    sentences: usize,
-    unsupported: Vec<String>,
-    names_item: bool,
-    names_history: bool,
-    score: f64,
-}
-
+/// One labelled pair with both texts.
 struct Case {
     user: String,
     item: String,
@@ -65,37 +57,15 @@ pub(crate) async fn run(args: &EvalLabels) -> Result<()> {
             cli::Part::Test => "test",
         })
         .collect();
-    let mut labels = read(&args.labels, &mut passed)?;
-    labels.retain(|label| wanted.contains(&label.part.as_str()));
-    labels.sort_by(|a, b| a.id.cmp(&b.id));
-    labels.truncate(args.limit);
-    if labels.is_empty() {
-        bail!(
-            "no label is of the part {}: `refract distill --part test` makes some of the test",
-            wanted.join(", ")
-        );
-    }
+    let all = read(&args.labels, &mut passed)?;
+    let judge = Judge::new(&args.data, &all)?;
+    let labels = chosen(all, &wanted, args.limit)?;
     let prism = match &args.prism {
         Some(prism) => prism.clone(),
-        None => Assets::find(args.assets.as_deref())?.prism(),
+        None => Assets::find(args.data.assets.as_deref())?.prism(),
     };
-    let open = move || {
-        let config = refract_worker::Config {
-            bundle: prism,
-            ..refract_worker::Config::default()
-        };
-        Worker::open(&config, Role::Prism)
-    };
-    let worker = tokio::task::spawn_blocking(open)
-        .await?
-        .context("the Prism's bundle")?;
-    let vocabulary = Arc::new(Vocabulary::default());
-    let cases: Vec<Case> = stream::iter(labels)
-        .map(|label| case(&worker, &vocabulary, label))
-        .buffered(IN_FLIGHT_MAX)
-        .try_collect()
-        .await?;
-    let rows = measure(&cases, args.resamples, args.seed);
+    let cases = cases(&prism, &judge, labels).await?;
+    let rows = measure("labels", &cases, args.resamples, args.seed);
     let mut out = std::io::stdout().lock();
     if args.json {
         rows.iter().try_for_each(|row| row.write_json(&mut out))?;
@@ -133,10 +103,41 @@ pub(crate) async fn run(args: &EvalLabels) -> Result<()> {
     Ok(())
 }
 
-async fn case(worker: &Worker, vocabulary: &Arc<Vocabulary>, label: Label) -> Result<Case> {
+/// Labels of these parts, at most so many of them, in the order of their names.
+pub(crate) fn chosen(mut labels: Vec<Label>, parts: &[&str], limit: usize) -> Result<Vec<Label>> {
+    labels.retain(|label| parts.contains(&label.part.as_str()));
+    labels.sort_by(|a, b| a.id.cmp(&b.id));
+    labels.truncate(limit);
+    if labels.is_empty() {
+        bail!(
+            "no label is of the part {}: `refract distill --part test` makes some of the test",
+            parts.join(", ")
+        );
+    }
+    Ok(labels)
+}
+
+/// What the Prism of a bundle writes about each label, beside what the teacher wrote.
+async fn cases(prism: &Path, judge: &Judge, labels: Vec<Label>) -> Result<Vec<Case>> {
+    let config = refract_worker::Config {
+        bundle: prism.to_owned(),
+        ..refract_worker::Config::default()
+    };
+    let open = move || Worker::open(&config, Role::Prism);
+    let worker = tokio::task::spawn_blocking(open)
+        .await?
+        .with_context(|| format!("the Prism's bundle {}", prism.display()))?;
+    stream::iter(labels)
+        .map(|label| case(&worker, judge, label))
+        .buffered(IN_FLIGHT_MAX)
+        .try_collect()
+        .await
+}
+
+async fn case(worker: &Worker, judge: &Judge, label: Label) -> Result<Case> {
     let (pair, history) = label.question();
     let history = Arc::new(history);
-    let knowledge = knowledge(&label, vocabulary, &pair, &history, &mut Passed::default());
+    let knowledge = knowledge(&label, &judge.vocabulary, &pair, &history, &mut Passed::default());
     let query = ExplainQuery {
         pair,
         history,
@@ -157,7 +158,8 @@ async fn case(worker: &Worker, vocabulary: &Arc<Vocabulary>, label: Label) -> Re
         .await
         .with_context(|| format!("the text for label {}", label.id))?;
     let text = filled(&prompt, &worker.bundle().decode(&finished.ids));
-    let side = |text: &str| side(vocabulary, &query, text);
+    let scene = judge.scene(&query);
+    let side = |text: &str| judge.side(&scene, &query, text);
     Ok(Case {
         user: label.user.clone().unwrap_or_else(|| label.id.clone()),
         item: query.pair.item.title.clone(),
@@ -170,109 +172,6 @@ async fn case(worker: &Worker, vocabulary: &Arc<Vocabulary>, label: Label) -> Re
         teacher: side(&label.text),
         student: side(&text),
     })
-}
-
-fn side(vocabulary: &Vocabulary, query: &ExplainQuery, text: &str) -> Side {
-    let mut gate = Gate::new(vocabulary, &query.pair, &query.history, None);
-    let mut cutter = gate.sentences();
-    let mut sentences = cutter.push(text);
-    sentences.extend(cutter.finish());
-    let unsupported = sentences
-        .iter()
-        .filter(|sentence| gate.check(sentence, &[]).is_err())
-        .cloned()
-        .collect();
-    let history = query.history.interactions();
-    Side {
-        text: text.to_owned(),
-        words: words(text, Words::Any),
-        sentences: sentences.len(),
-        unsupported,
-        names_item: text.contains(&query.pair.item.title),
-        names_history: history.iter().any(|i| text.contains(&i.item.title)),
-        score: Quality::of(text, &source(&query.pair, &query.history, HISTORY_ITEMS_MAX)).score,
-    }
-}
-
-/// Picks the teacher's side or the student's.
-type Of = fn(&Case) -> &Side;
-
-fn measure(cases: &[Case], resamples: usize, seed: u64) -> Vec<Row> {
-    let mut users: Vec<(&str, Vec<&Case>)> = Vec::new();
-    let mut sorted: Vec<&Case> = cases.iter().collect();
-    sorted.sort_by(|a, b| a.user.cmp(&b.user));
-    for case in sorted {
-        match users.last_mut().filter(|last| last.0 == case.user) {
-            Some(last) => last.1.push(case),
-            None => users.push((&case.user, vec![case])),
-        }
-    }
-    let n = cases.len() as u64;
-    let mut rows = Vec::new();
-    // A ratio of sums, so that resampled users weigh by what they have.
-    let mut ratio = |name: &str, unit, of: &dyn Fn(&Case) -> (f64, f64)| {
-        let value = |groups: &mut dyn Iterator<Item = &(&str, Vec<&Case>)>| {
-            let (sum, count) = groups
-                .flat_map(|group| group.1.iter())
-                .map(|case| of(case))
-                .fold((0.0, 0.0), |(s, c), (x, m)| (s + x, c + m));
-            if count == 0.0 { 0.0 } else { sum / count }
-        };
-        let interval = bootstrap(&users, resamples, seed, value);
-        let mut row = Row::plain(&format!("labels/{name}"), value(&mut users.iter()), unit, n);
-        (row.low, row.high) = (interval.map(|i| i.low), interval.map(|i| i.high));
-        rows.push(row);
-    };
-    let is = |holds: bool| (f64::from(u8::from(holds)), 1.0);
-    let sides: [(&str, Of); 2] = [
-        ("teacher", |case| &case.teacher),
-        ("student", |case| &case.student),
-    ];
-    for (who, of) in sides {
-        ratio(&format!("{who}/unsupported_sentences"), "share", &|case| {
-            let side = of(case);
-            (side.unsupported.len() as f64, side.sentences as f64)
-        });
-        ratio(&format!("{who}/texts_without_fault"), "share", &|case| {
-            let side = of(case);
-            is(side.sentences > 0 && side.unsupported.is_empty())
-        });
-        ratio(&format!("{who}/names_the_item"), "share", &|case| {
-            is(of(case).names_item)
-        });
-        ratio(&format!("{who}/names_history"), "share", &|case| {
-            is(of(case).names_history)
-        });
-        ratio(&format!("{who}/quality"), "score", &|case| (of(case).score, 1.0));
-        ratio(&format!("{who}/length"), "words", &|case| {
-            (of(case).words.len() as f64, 1.0)
-        });
-    }
-    // The published claim, as a number: how much fewer texts of the student than of the teacher have a fault, on the same pairs.
-    ratio("noise_filtered", "share of texts", &|case| {
-        let faulty = |side: &Side| f64::from(u8::from(!side.unsupported.is_empty()));
-        (faulty(&case.teacher) - faulty(&case.student), 1.0)
-    });
-    ratio("student_like_teacher/rouge-l", "share", &|case| {
-        (rouge_l(&case.student.words, &case.teacher.words).f, 1.0)
-    });
-    let mut bleu = Bleu::default();
-    cases
-        .iter()
-        .for_each(|case| bleu += Bleu::of(&case.student.words, &case.teacher.words));
-    rows.push(Row::plain(
-        "labels/student_like_teacher/bleu-4",
-        bleu.score(4),
-        "of 100",
-        n,
-    ));
-    for (who, of) in sides {
-        let texts: Vec<Vec<String>> = cases.iter().map(|case| of(case).words.clone()).collect();
-        for (name, value) in [("usr", unique_share(&texts)), ("distinct-2", distinct(&texts, 2))] {
-            rows.push(Row::plain(&format!("labels/{who}/{name}"), value, "share", n));
-        }
-    }
-    rows
 }
 
 /// Those of the student with the most faults first, then as many without, in the order of their names.
@@ -295,6 +194,8 @@ fn sample(case: &Case) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use refract_measure::{Words, words};
+
     use super::*;
 
     fn case(user: usize, teacher_faults: usize, student_faults: usize) -> Case {
@@ -321,7 +222,7 @@ mod tests {
         let cases: Vec<Case> = (0..200)
             .map(|n| case(n / 2, n % 2, usize::from(n % 10 == 0)))
             .collect();
-        let rows = measure(&cases, 200, 1);
+        let rows = measure("labels", &cases, 200, 1);
         let row = |name: &str| rows.iter().find(|row| row.name == name).unwrap();
         assert_eq!(row("labels/teacher/unsupported_sentences").value, 0.25);
         assert_eq!(row("labels/student/texts_without_fault").value, 0.9);

@@ -6,6 +6,7 @@ use refract_domain::{Item, Rung};
 
 use super::check::{Verdict, check};
 use super::lexicon::Lexicon;
+use super::run::Edit;
 use super::scene::Scene;
 use super::wording::{Slip, slips};
 
@@ -79,4 +80,19 @@ pub(crate) struct Ablation {
     pub(crate) foreign: Option<(Told, Rung)>,
     /// The same item for another user's history.
     pub(crate) other: Option<String>,
+    /// For the same history, slightly edited.
+    pub(crate) edits: Vec<Edited>,
+    /// For the history without the items that the explanation rested on, and whether it still rests on one of them.
+    pub(crate) without_reasons: Option<(Told, bool)>,
+}
+
+/// An explanation for a history with one edit that should not matter.
+#[derive(Clone, Debug)]
+pub(crate) struct Edited {
+    pub(crate) edit: Edit,
+    pub(crate) told: Told,
+    /// It rests on the same history items as before.
+    pub(crate) same_reasons: bool,
+    /// ROUGE-L F of the two texts.
+    pub(crate) likeness: f64,
 }

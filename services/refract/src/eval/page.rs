@@ -51,6 +51,12 @@ struct Source {
 }
 
 pub(crate) fn run(args: &EvalReport) -> Result<()> {
+    write(args)?;
+    println!("written to {}", args.out.display());
+    Ok(())
+}
+
+pub(crate) fn write(args: &EvalReport) -> Result<()> {
     let sources = args
         .results
         .iter()
@@ -64,9 +70,7 @@ pub(crate) fn run(args: &EvalReport) -> Result<()> {
     }
     std::fs::write(&partial, html)
         .and_then(|()| std::fs::rename(&partial, &args.out))
-        .with_context(|| format!("writing {}", args.out.display()))?;
-    println!("written to {}", args.out.display());
-    Ok(())
+        .with_context(|| format!("writing {}", args.out.display()))
 }
 
 fn read(given: &str) -> Result<Source> {

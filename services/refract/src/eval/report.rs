@@ -20,14 +20,14 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    fn holds(self, value: f64) -> bool {
+    pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             Self::AtMost(most) => value <= most,
             Self::AtLeast(least) => value >= least,
         }
     }
 
-    fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         match self {
             Self::AtMost(value) | Self::AtLeast(value) => value,
         }

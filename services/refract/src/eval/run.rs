@@ -1,8 +1,10 @@
 //! Asks ranker, Oracle and Prism, in one process and through the traits of the river, and reads what they say.
 
 mod ask;
+mod edits;
 
 pub(super) use ask::filled;
+pub(crate) use edits::Edit;
 
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -7,7 +7,8 @@ use refract_domain::Rung;
 use super::{Goal, Metric, rung_name};
 use crate::eval::check::Class;
 use crate::eval::estimate::{Cases, Estimate};
-use crate::eval::observe::{Observed, Told};
+use crate::eval::observe::{Ablation, Observed, Told};
+use crate::eval::run::Edit;
 use crate::eval::wording;
 
 /// Sums up a run.
@@ -18,6 +19,7 @@ pub(crate) fn metrics(observed: &[Observed], seed: u64) -> Vec<Metric> {
     metrics.extend(refusals(observed, seed));
     metrics.extend(knowledge(observed, seed));
     metrics.extend(ablation(observed, seed));
+    metrics.extend(edits(observed, seed));
     metrics.retain(|m| m.before.is_some() || m.after.is_some());
     metrics
 }
@@ -408,4 +410,53 @@ fn ablation(observed: &[Observed], seed: u64) -> Vec<Metric> {
             &|one| Some(ablation(one)?.other? != one.after.text),
         ),
     ]
+}
+
+/// Robustness: what small edits of a history change; and that a text follows its history where it must.
+fn edits(observed: &[Observed], seed: u64) -> Vec<Metric> {
+    let metric = |name: String, unit, goal, of: &dyn Fn(&Ablation) -> Option<f64>| {
+        let mut cases = Cases::default();
+        for one in observed {
+            if let Some(value) = one.ablation.as_ref().and_then(of) {
+                cases.add(one.user, value);
+            }
+        }
+        Metric {
+            name,
+            unit,
+            before: None,
+            after: cases.estimate(seed),
+            goal,
+        }
+    };
+    let is = |holds: bool| f64::from(u8::from(holds));
+    let mut metrics = Vec::new();
+    for edit in Edit::ALL {
+        let found = |ablation: &Ablation| ablation.edits.iter().find(|e| e.edit == edit).cloned();
+        let name = |what: &str| format!("robust/{}/{what}", edit.as_str());
+        metrics.extend([
+            metric(name("same_reasons"), "share", None, &|a| {
+                Some(is(found(a)?.same_reasons))
+            }),
+            metric(name("likeness"), "rouge-l", None, &|a| Some(found(a)?.likeness)),
+            metric(name("faultless"), "share", Some(Goal::AtLeast(1.0)), &|a| {
+                Some(is(found(a)?.told.verdict.faults.is_empty()))
+            }),
+        ]);
+    }
+    metrics.extend([
+        metric(
+            "personal/reasons_taken_away/still_named".to_owned(),
+            "share",
+            Some(Goal::AtMost(0.0)),
+            &|a| Some(is(a.without_reasons.as_ref()?.1)),
+        ),
+        metric(
+            "personal/reasons_taken_away/faultless".to_owned(),
+            "share",
+            Some(Goal::AtLeast(1.0)),
+            &|a| Some(is(a.without_reasons.as_ref()?.0.verdict.faults.is_empty())),
+        ),
+    ]);
+    metrics
 }

@@ -64,7 +64,7 @@ impl Bench {
         let facts = knowledge.as_ref().map(|k| k.facts.as_slice()).unwrap_or_default();
         let claims = &explanation.grounding.claims;
         let ablation = if ablate {
-            Some(self.ablate(&query, users, asked.number, &scene).await?)
+            Some(Box::pin(self.ablate(&query, &explanation, users, asked.number, &scene)).await?)
         } else {
             None
         };
@@ -125,7 +125,11 @@ impl Bench {
     }
 
     /// As the river does: knowledge that says nothing is none.
-    async fn consult(&self, pair: &Pair, history: &Arc<History>) -> Result<(Option<Knowledge>, usize)> {
+    pub(super) async fn consult(
+        &self,
+        pair: &Pair,
+        history: &Arc<History>,
+    ) -> Result<(Option<Knowledge>, usize)> {
         let knowledge = self
             .oracle
             .consult(pair, history, &context())
@@ -138,7 +142,7 @@ impl Bench {
         ))
     }
 
-    async fn prism_text(&self, query: ExplainQuery) -> Result<Explanation> {
+    pub(super) async fn prism_text(&self, query: ExplainQuery) -> Result<Explanation> {
         let mut events = self.prism.explain(query, &context()).await.context("the Prism")?;
         let mut text = String::new();
         while let Some(event) = events.next().await {
@@ -190,6 +194,7 @@ impl Bench {
     async fn ablate(
         &self,
         query: &ExplainQuery,
+        given: &Explanation,
         users: &[Asked],
         own: usize,
         scene: &Scene,
@@ -231,6 +236,8 @@ impl Bench {
             without_before: Told::of(&self.lexicon, scene, without_raw.text),
             foreign: None,
             other,
+            edits: self.edits(query, given).await?,
+            without_reasons: self.without_reasons(query, given).await?,
         })
     }
 
@@ -259,7 +266,7 @@ impl Bench {
         )))
     }
 
-    fn scene(&self, item: &Arc<Item>, history: &History, affinities: &[Affinity]) -> Scene {
+    pub(super) fn scene(&self, item: &Arc<Item>, history: &History, affinities: &[Affinity]) -> Scene {
         let lifts: HashMap<ItemId, f32> = affinities
             .iter()
             .filter_map(|a| {
@@ -279,7 +286,7 @@ struct Raw {
     refused: Vec<&'static str>,
 }
 
-fn pair(user: Option<UserId>, place: SlateItem) -> Pair {
+pub(super) fn pair(user: Option<UserId>, place: SlateItem) -> Pair {
     Pair {
         tenant: TenantId::default(),
         user,
