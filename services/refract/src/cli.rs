@@ -5,6 +5,7 @@ mod distill;
 mod eval;
 mod generate;
 mod import;
+mod reproduce;
 mod train;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) use distill::*;
 pub(crate) use eval::*;
 pub(crate) use generate::*;
 pub(crate) use import::*;
+pub(crate) use reproduce::*;
 pub(crate) use train::*;
 
 /// Explained recommendations, served: what to recommend, and why, in one or two true sentences.
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     /// Measure a ranker or explanations.
     #[command(subcommand)]
     Eval(Eval),
+    /// The published protocol end to end on a data set: teacher, students with and without knowledge, noise filter, efficiency.
+    Reproduce(Reproduce),
     /// Generate text with any Hugging Face T5 or BART directory: lines of JSON in, lines of JSON out.
     Generate(Generate),
     /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.

@@ -16,6 +16,7 @@ mod plan;
 mod plot;
 mod population;
 mod quantize;
+mod reproduce;
 mod serve;
 mod show;
 mod train;
@@ -73,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(Eval::Speed(args)) => quietly(eval::speed::run(&args)),
         Command::Eval(Eval::Report(args)) => eval::page::run(&args),
         Command::Eval(Eval::Texts(args)) => eval::texts::run(&args, &mut std::io::stdout().lock()),
+        Command::Reproduce(args) => reproduce::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Population(args) => say(population::run(&args.data, args.seed)?),
     }
