@@ -37,6 +37,7 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     refract_engine::metrics::describe();
     refract_knowledge::metrics::describe();
     refract_wire::meter::describe();
+    refract_net::describe();
     let running = match args.role {
         Role::All => Box::pin(Cluster::start(config)).await?.into_running(),
         Role::Ranker => vec![refract_ranker::start(config.ranker, propagator()).await?],

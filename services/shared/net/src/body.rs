@@ -17,7 +17,7 @@ pub struct Body {
     inner: Incoming,
     endpoint: SocketAddr,
     /// Counts the call as pending on its connection.
-    _guard: CallGuard,
+    guard: CallGuard,
 }
 
 impl Body {
@@ -25,7 +25,7 @@ impl Body {
         Self {
             inner,
             endpoint,
-            _guard: guard,
+            guard,
         }
     }
 }
@@ -36,9 +36,24 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        Pin::new(&mut this.inner)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|result| result.map_err(|cause| Error::of_call(this.endpoint, cause))))
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        polled.map(|frame| match frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.guard.read(trailers);
+                    this.guard.finished();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(cause)) => {
+                this.guard.broke();
+                Some(Err(Error::of_call(this.endpoint, cause)))
+            }
+            None => {
+                this.guard.finished();
+                None
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,6 +6,7 @@ use refract_resilience::backoff;
 use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::eject::EjectConfig;
 use crate::tls::{ClientTls, ServerTls};
 
 /// How a server listens, and what a peer may cost it.
@@ -128,7 +129,7 @@ impl ListenConfig {
 }
 
 /// How a client connects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialConfig {
     /// A connection must stand, and the server have spoken, within this. Default 500ms.
@@ -157,6 +158,8 @@ pub struct DialConfig {
     pub keepalive_wait_max: Duration,
     /// Bytes of response headers and trailers. Default 16384.
     pub header_bytes_max: u32,
+    /// When an endpoint that fails or is slow is left out.
+    pub eject: EjectConfig,
     /// TLS to the server. Without it calls are plaintext.
     pub tls: Option<ClientTls>,
 }
@@ -174,6 +177,7 @@ impl Default for DialConfig {
             keepalive_every: Duration::from_secs(10),
             keepalive_wait_max: Duration::from_secs(3),
             header_bytes_max: 16 << 10,
+            eject: EjectConfig::default(),
             tls: None,
         }
     }
@@ -190,6 +194,7 @@ impl DialConfig {
             "must be longer than zero",
         )?;
         self.backoff.check().map_err(|unfit| unfit.within("backoff"))?;
+        self.eject.check().map_err(|unfit| unfit.within("eject"))?;
         ensure(
             (1..=16).contains(&self.connections_per_endpoint),
             "connections_per_endpoint",

@@ -1,20 +1,21 @@
 //! The client's side: one channel to one logical server, however many endpoints it has.
 //!
 //! Of the endpoints that are ready, two are drawn and the less busy one gets the call; an endpoint that is not ready is
-//! never drawn. When all are known to be unreachable a call fails at once; while one is being connected it waits a
-//! bounded moment.
+//! never drawn, nor one that fails or is much slower than the others (`eject`). When all are known to be unreachable a
+//! call fails at once; while one is being connected it waits a bounded moment.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderValue, USER_AGENT};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
+use http_body::Body as _;
 use refract_resilience::deadline::now;
 use refract_resilience::within;
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,7 @@ use tracing::warn;
 
 use crate::body::Body;
 use crate::config::DialConfig;
+use crate::eject::{Judge, able};
 use crate::endpoint::{CallGuard, Endpoint, EndpointState, EndpointStatus, Kept, Sender};
 use crate::error::Error;
 use crate::resolve::Target;
@@ -41,6 +43,8 @@ struct Inner {
     authority: Authority,
     config: Arc<DialConfig>,
     set: Mutex<Set>,
+    /// Who tells from an answer whether the replica is at fault; without one only broken connections and silence count.
+    judge: OnceLock<Judge>,
     /// A version that grows with each change of any endpoint.
     changed: watch::Sender<u64>,
 }
@@ -62,6 +66,7 @@ pub fn dial(target: &Target, config: DialConfig) -> Channel {
             .expect("parsed targets are authorities, this is a bug"),
         config: Arc::new(config),
         set: Mutex::default(),
+        judge: OnceLock::new(),
         changed: watch::Sender::new(0),
     });
     let keeper = tokio::spawn(keep_resolved(Arc::clone(&inner)));
@@ -74,6 +79,12 @@ pub fn dial(target: &Target, config: DialConfig) -> Channel {
 impl Channel {
     pub fn target(&self) -> &Target {
         &self.inner.target
+    }
+
+    /// Lets answers speak for and against the endpoints that gave them. The first judge stays.
+    pub fn judged_by(self, judge: Judge) -> Self {
+        let _first = self.inner.judge.set(judge);
+        self
     }
 
     /// Whether a call would be sent now.
@@ -132,20 +143,28 @@ impl Inner {
                 endpoint,
                 mut sender,
                 number,
-                guard,
+                mut guard,
             } = self.pick(patience).await?;
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let address = endpoint.address;
+                    guard.read(response.headers());
+                    if response.body().is_end_stream() {
+                        guard.finished();
+                    }
                     return Ok(response.map(|body| Body::new(body, address, guard)));
                 }
                 Err(mut refused) => match refused.take_message() {
                     // Never sent: the connection was going when it was picked. Another one may do.
                     Some(unsent) => {
+                        guard.unsent();
                         endpoint.report_lost(number);
                         request = unsent;
                     }
-                    None => return Err(Error::of_call(endpoint.address, refused.into_error())),
+                    None => {
+                        guard.broke();
+                        return Err(Error::of_call(endpoint.address, refused.into_error()));
+                    }
                 },
             }
         }
@@ -217,6 +236,13 @@ impl Inner {
                 _ => Unpicked::NotYet("still connecting".to_owned()),
             });
         }
+        let ready = able(
+            &ready,
+            |endpoint| &endpoint.record,
+            |endpoint| endpoint.address.to_string(),
+            &self.config.eject,
+            now(),
+        );
         let drawn = less_busy_of_two(&ready);
         // When even the drawn one is full, look at all before refusing.
         let chosen = if drawn.calls() < self.config.calls_per_connection_max {
@@ -224,6 +250,7 @@ impl Inner {
         } else {
             ready
                 .iter()
+                .copied()
                 .min_by_key(|endpoint| endpoint.calls())
                 .unwrap_or(drawn)
         };
@@ -232,7 +259,7 @@ impl Inner {
                 "every connection is full (calls_per_connection_max)".to_owned(),
             ));
         }
-        match chosen.begin() {
+        match chosen.begin(self.judge.get().copied()) {
             Some((sender, number, guard)) => Ok(Picked {
                 endpoint: Arc::clone(chosen),
                 sender,
@@ -261,16 +288,16 @@ enum Unpicked {
     NotYet(String),
 }
 
-fn less_busy_of_two(ready: &[Arc<Endpoint>]) -> &Arc<Endpoint> {
+fn less_busy_of_two<'a>(ready: &[&'a Arc<Endpoint>]) -> &'a Arc<Endpoint> {
     if ready.len() == 1 {
-        return &ready[0];
+        return ready[0];
     }
     let first = rand::random_range(0..ready.len());
     let second = (first + rand::random_range(1..ready.len())) % ready.len();
     if ready[second].calls() < ready[first].calls() {
-        &ready[second]
+        ready[second]
     } else {
-        &ready[first]
+        ready[first]
     }
 }
 

@@ -12,7 +12,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use http::HeaderMap;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use refract_resilience::Backoff;
@@ -26,6 +28,7 @@ use tonic::body::Body;
 use tracing::{debug, info};
 
 use crate::config::DialConfig;
+use crate::eject::{Ended, Judge, Record};
 use crate::socket::{SERVER_HELLO_BYTES, Socket, tune};
 
 /// Whether an endpoint can be called.
@@ -57,6 +60,9 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     calls: AtomicUsize,
     link: Mutex<Link>,
+    /// What became of its calls, over all connections.
+    pub(crate) record: Record,
+    config: Arc<DialConfig>,
     /// Tells the keeper: the connection with this number, and those before it, are of no use any more.
     lost: watch::Sender<u64>,
 }
@@ -77,9 +83,14 @@ pub(crate) struct Kept {
     _keeper: AbortOnDropHandle<()>,
 }
 
-/// A call counted as pending on its connection.
+/// A call counted as pending on its connection, until it is dropped; then what became of it is noted.
 #[derive(Debug)]
-pub(crate) struct CallGuard(Arc<Endpoint>);
+pub(crate) struct CallGuard {
+    endpoint: Arc<Endpoint>,
+    judge: Option<Judge>,
+    begun: Instant,
+    ended: Ended,
+}
 
 impl Kept {
     /// `host` is whom a secured server must prove to be. `changed` is told of each change of status; `lost` of each connection that ended.
@@ -99,6 +110,8 @@ impl Kept {
                 number: 0,
                 last_error: String::new(),
             }),
+            record: Record::default(),
+            config: Arc::clone(&config),
             lost: watch::Sender::new(0),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&endpoint), host, config, changed, lost));
@@ -133,11 +146,17 @@ impl Endpoint {
     }
 
     /// The connection to send on, with its number, unless it went in the meantime.
-    pub(crate) fn begin(self: &Arc<Self>) -> Option<(Sender, u64, CallGuard)> {
+    pub(crate) fn begin(self: &Arc<Self>, judge: Option<Judge>) -> Option<(Sender, u64, CallGuard)> {
         let link = self.link();
         let sender = link.sender.clone()?;
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Some((sender, link.number, CallGuard(Arc::clone(self))))
+        let guard = CallGuard {
+            endpoint: Arc::clone(self),
+            judge,
+            begun: now(),
+            ended: Ended::Unanswered,
+        };
+        Some((sender, link.number, guard))
     }
 
     /// A call found connection `number` unusable: nobody shall pick it again.
@@ -166,9 +185,46 @@ impl Endpoint {
     }
 }
 
+impl CallGuard {
+    /// Reads the head of an answer, or its end.
+    pub(crate) fn read(&mut self, headers: &HeaderMap) {
+        let at_fault = self.judge.and_then(|judge| judge(headers));
+        self.ended = match at_fault {
+            Some(true) => Ended::Badly,
+            Some(false) => Ended::Well,
+            None => Ended::Unsaid,
+        };
+    }
+
+    /// The answer is over. Without a judge that is all there is to know.
+    pub(crate) fn finished(&mut self) {
+        if self.judge.is_none() {
+            self.ended = Ended::Well;
+        }
+    }
+
+    /// The connection or the stream broke.
+    pub(crate) fn broke(&mut self) {
+        self.ended = Ended::Badly;
+    }
+
+    /// It was never sent, which is not the replica's doing.
+    pub(crate) fn unsent(mut self) {
+        self.ended = Ended::Unsaid;
+    }
+}
+
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        let Endpoint {
+            calls,
+            record,
+            config,
+            ..
+        } = &*self.endpoint;
+        calls.fetch_sub(1, Ordering::Relaxed);
+        let ended = now();
+        record.note(&config.eject, self.ended, ended - self.begun, ended);
     }
 }
 

@@ -14,8 +14,10 @@
 mod body;
 mod config;
 mod dial;
+mod eject;
 mod endpoint;
 mod error;
+mod expiry;
 mod resolve;
 mod serve;
 mod socket;
@@ -24,8 +26,15 @@ mod tls;
 pub use body::Body;
 pub use config::{DialConfig, ListenConfig};
 pub use dial::{Channel, dial};
+pub use eject::{EjectConfig, Judge};
 pub use endpoint::{EndpointState, EndpointStatus};
 pub use error::Error;
 pub use resolve::Target;
 pub use serve::{Listener, ServerStats, serve};
 pub use tls::{ClientTls, PeerNames, ServerTls};
+
+/// Tells the installed recorder what this layer's metrics mean.
+pub fn describe() {
+    eject::describe();
+    expiry::describe();
+}

@@ -21,6 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::{info, warn};
 
 use crate::error::Error;
+use crate::expiry;
 
 /// The only protocol spoken over TLS here.
 const HTTP_2: &[u8] = b"h2";
@@ -132,9 +133,13 @@ impl ClientTls {
             .map_err(wrong)?
             .with_root_certificates(Arc::new(authorities(&self.ca_file)?));
         let mut config = match (&self.cert_file, &self.key_file) {
-            (Some(cert), Some(key)) => builder
-                .with_client_auth_cert(chain(cert)?, private_key(key)?)
-                .map_err(|error| Error::tls(cert, error))?,
+            (Some(cert), Some(key)) => {
+                let chain = chain(cert)?;
+                expiry::client(&chain);
+                builder
+                    .with_client_auth_cert(chain, private_key(key)?)
+                    .map_err(|error| Error::tls(cert, error))?
+            }
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![HTTP_2.to_vec()];
@@ -176,6 +181,7 @@ impl Acceptor {
     /// Looks at the files for ever, and takes what has changed if it can be used.
     pub(crate) async fn keep_current(self, address: SocketAddr) {
         let mut seen = Seen::of(&self.config);
+        self.say_expiry(address);
         loop {
             tokio::time::sleep(self.config.reload_every).await;
             let now = Seen::of(&self.config);
@@ -187,9 +193,17 @@ impl Acceptor {
                 Ok(fresh) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
                     info!(%address, "new certificates are in force");
+                    self.say_expiry(address);
                 }
                 Err(error) => warn!(%address, %error, "new certificates cannot be used, the old ones stay"),
             }
+        }
+    }
+
+    fn say_expiry(&self, address: SocketAddr) {
+        // What cannot be read is said by those who have to use it.
+        if let Ok(chain) = chain(&self.config.cert_file) {
+            expiry::server(&chain, address.port());
         }
     }
 

@@ -266,3 +266,37 @@ fn limits_that_do_not_fit_are_named() {
     };
     assert_eq!(listening.check().unwrap_err().key, "address");
 }
+
+#[tokio::test]
+async fn an_endpoint_whose_answers_speak_against_it_is_left_out_and_taken_back() {
+    let (faulty, sound) = (plain().await, plain().await);
+    faulty.desk.is_faulty.store(true, Ordering::SeqCst);
+    let target: Target = format!("{},{}", faulty.address, sound.address).parse().unwrap();
+    let mut config = DialConfig::default();
+    config.eject.out_first = Duration::from_millis(500);
+    config.eject.out_max = Duration::from_millis(500);
+    let channel = dial(&target, config).judged_by(|headers| Some(headers.get("x-fault")? == "1"));
+    until(|| {
+        let endpoints = channel.endpoints();
+        endpoints.len() == 2 && endpoints.iter().all(|e| e.status == EndpointStatus::Ready)
+    })
+    .await;
+    let calls = |server: &common::Server| server.desk.calls.load(Ordering::SeqCst);
+    while calls(&faulty) < 5 {
+        in_time(call(&channel, "/quick")).await.unwrap();
+    }
+    // Whatever time passes in here, it comes back for a single call at most.
+    let before = calls(&sound);
+    for _ in 0..40 {
+        in_time(call(&channel, "/quick")).await.unwrap();
+    }
+    assert!(calls(&sound) - before >= 35, "{}", calls(&sound) - before);
+    faulty.desk.is_faulty.store(false, Ordering::SeqCst);
+    let before = calls(&faulty);
+    let back = async {
+        while calls(&faulty) < before + 20 {
+            call(&channel, "/quick").await.unwrap();
+        }
+    };
+    in_time(back).await;
+}

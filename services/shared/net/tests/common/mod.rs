@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,6 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) calls: Arc<AtomicUsize>,
+    /// Answers say that the server is at fault, to a judge that reads `x-fault`.
+    pub(crate) is_faulty: Arc<AtomicBool>,
     pub(crate) gate: Arc<Semaphore>,
 }
 
@@ -40,7 +42,13 @@ impl Desk {
         if request.uri().path() == "/held" {
             self.gate.acquire().await.expect("open").forget();
         }
-        Ok(Response::new(Body::empty()))
+        let fault = if self.is_faulty.load(Ordering::SeqCst) {
+            "1"
+        } else {
+            "0"
+        };
+        let response = Response::builder().header("x-fault", fault);
+        Ok(response.body(Body::empty()).expect("a sound response"))
     }
 }
 
@@ -50,6 +58,7 @@ pub(crate) async fn serve(config: ListenConfig, leaving: drain::Config) -> Serve
     let (drain, signal) = drain::pair(leaving);
     let desk = Desk {
         calls: Arc::default(),
+        is_faulty: Arc::default(),
         gate: Arc::new(Semaphore::new(0)),
     };
     let service = {
