@@ -90,6 +90,7 @@ pub fn json_lines(output: &Output) -> Vec<serde_json::Value> {
 pub struct Service {
     child: Child,
     addresses: BTreeMap<String, SocketAddr>,
+    admins: BTreeMap<String, SocketAddr>,
     _folder: tempfile::TempDir,
 }
 
@@ -134,13 +135,14 @@ impl Service {
         let text = std::fs::read_to_string(&ready).expect("the ready file");
         let places: BTreeMap<String, BTreeMap<String, SocketAddr>> =
             serde_json::from_str(&text).expect("addresses");
-        let addresses = places
-            .into_iter()
-            .map(|(name, place)| (name, place["address"]))
-            .collect();
+        let of = |port: &str| {
+            let places = places.iter();
+            places.map(|(name, place)| (name.clone(), place[port])).collect()
+        };
         Self {
             child,
-            addresses,
+            addresses: of("address"),
+            admins: of("admin"),
             _folder: folder,
         }
     }
@@ -148,6 +150,20 @@ impl Service {
     /// The data port of a role that this process plays.
     pub fn address(&self, role: &str) -> SocketAddr {
         self.addresses[role]
+    }
+
+    /// What a role's admin port answers to a `GET` of this path, with this `Accept`: head and body.
+    pub fn admin(&self, role: &str, path: &str, accept: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.admins[role]).expect("the admin port listens");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        )
+        .expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
     }
 
     /// Asks the process to leave, as Kubernetes does, and waits until it has; says how it went.

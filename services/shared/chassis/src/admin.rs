@@ -3,7 +3,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/livez`, `/readyz` | 200, or 503 with the reason |
-//! | `/metrics` | Prometheus text |
+//! | `/metrics` | Prometheus text; OpenMetrics with exemplars where `Accept` names it |
 //! | `/configz` | the configuration in force, credentials masked |
 //! | `grpc.health.v1.Health` | the same as HTTP, for kubelet's gRPC probes (HTTP/2 without TLS) |
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -176,11 +176,22 @@ async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
     }
 }
 
-async fn metrics() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        telemetry::render_metrics(),
-    )
+async fn metrics(headers: HeaderMap) -> impl IntoResponse {
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (kind, text) = if accepts.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+        (
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            telemetry::render_open_metrics(),
+        )
+    } else {
+        (
+            "text/plain; version=0.0.4; charset=utf-8",
+            telemetry::render_metrics(),
+        )
+    };
+    ([(header::CONTENT_TYPE, kind)], text)
 }
 
 async fn configz(State(shown): State<Shown>) -> impl IntoResponse {

@@ -4,10 +4,11 @@
 //!  tracing ──▶ log lines (people on a terminal, JSON elsewhere), with the trace's id
 //!     ├─────▶ OTLP traces    only when an endpoint is set; without one nothing is sampled, queued or sent
 //!     └─────▶ OTLP logs      likewise, what `level` lets through
-//!  metrics ──▶ Prometheus text on the admin port
+//!  metrics ──▶ Prometheus text on the admin port; OpenMetrics with exemplars to those who read it
 //!     └─────▶ OTLP metrics   likewise
 //! ```
 
+mod exemplars;
 mod fanout;
 mod lines;
 mod trace;
@@ -31,6 +32,7 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use exemplars::Exemplars;
 use lines::Traced;
 pub use trace::{adopt, inject};
 
@@ -234,6 +236,11 @@ pub fn render_metrics() -> String {
     PROMETHEUS.get().map(PrometheusHandle::render).unwrap_or_default()
 }
 
+/// The same as OpenMetrics, with the trace of a request beside each bucket that has one.
+pub fn render_open_metrics() -> String {
+    exemplars::open_metrics(&render_metrics())
+}
+
 /// Folds histogram samples into buckets; without it they would pile up between scrapes. The admin port calls it.
 pub(crate) fn metrics_upkeep() {
     if let Some(handle) = PROMETHEUS.get() {
@@ -246,8 +253,14 @@ fn install_recorder(exporters: Option<&Exporters>) {
     let handle = prometheus.handle();
     let taken = match exporters {
         Some(exporters) => {
-            metrics::set_global_recorder(fanout::Fanout::new(prometheus, &exporters.meter)).is_err()
+            let inner = fanout::Fanout::new(prometheus, &exporters.meter);
+            metrics::set_global_recorder(Exemplars {
+                inner,
+                bounds: SECONDS,
+            })
+            .is_err()
         }
+        // Without export no trace is sampled, and there is nothing to lead to.
         None => metrics::set_global_recorder(prometheus).is_err(),
     };
     if !taken {
@@ -255,11 +268,12 @@ fn install_recorder(exporters: Option<&Exporters>) {
     }
 }
 
+/// Upper bounds in seconds: from a cache hit to a slow explanation.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
 fn recorder() -> PrometheusRecorder {
-    /// Upper bounds in seconds: from a cache hit to a slow explanation.
-    const SECONDS: &[f64] = &[
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    ];
     PrometheusBuilder::new().set_buckets(SECONDS).map_or_else(
         |_| PrometheusBuilder::new().build_recorder(),
         PrometheusBuilder::build_recorder,

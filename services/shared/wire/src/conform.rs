@@ -73,6 +73,7 @@ where
                 return Box::pin(std::future::ready(Ok(*refusal)));
             }
         };
+        request.extensions_mut().insert(meter.seat());
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(conform(answer.await?, id, meter)) })
     }

@@ -4,13 +4,14 @@
 //! leaves before that makes it `CANCELLED`.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::HeaderMap;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::{Code, Status};
+use tracing::Span;
 
 use crate::client::now;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -24,6 +25,18 @@ pub(crate) struct Meter {
     method: Method,
     begun: Instant,
     is_open: bool,
+    seat: Seat,
+}
+
+/// Travels with the request to where its span is made, so that a call's time is recorded within its trace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seat(Arc<OnceLock<Span>>);
+
+impl Seat {
+    /// The first span is the call's.
+    pub(crate) fn take(&self, span: &Span) {
+        let _ = self.0.set(span.clone());
+    }
 }
 
 /// What a path names. Only names of the contract become labels: paths are the caller's text.
@@ -52,7 +65,12 @@ impl Meter {
             method: methods().get(path).copied().unwrap_or(UNKNOWN),
             begun: now(),
             is_open: true,
+            seat: Seat::default(),
         }
+    }
+
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat.clone()
     }
 
     /// Reads headers or trailers; where they hold the status, the call has ended.
@@ -73,8 +91,12 @@ impl Meter {
         }
         let Method { service, name } = self.method;
         metrics::counter!(CALLS, "service" => service, "method" => name, "code" => code).increment(1);
-        metrics::histogram!(SECONDS, "service" => service, "method" => name)
-            .record((now() - self.begun).as_secs_f64());
+        let seconds = (now() - self.begun).as_secs_f64();
+        let record = || metrics::histogram!(SECONDS, "service" => service, "method" => name).record(seconds);
+        match self.seat.0.get() {
+            Some(span) => span.in_scope(record),
+            None => record(),
+        }
     }
 }
 

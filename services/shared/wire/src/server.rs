@@ -12,7 +12,7 @@ use tracing::{Instrument as _, Span};
 use crate::client::now;
 use crate::limits::Rules;
 use crate::metadata;
-use crate::meter::label;
+use crate::meter::{Seat, label};
 use crate::status::to_status;
 use crate::trace::{SharedPropagator, TraceContext};
 
@@ -81,6 +81,9 @@ impl Config {
                 to_status(&error, Some(&request))
             })?;
         let span = self.propagator.0.serve(method, &TraceContext::read(&metadata));
+        if let Some(seat) = extensions.get::<Seat>() {
+            seat.take(&span);
+        }
         let answer_by = context.deadline.less(self.answer_margin);
         Ok((
             Call {

@@ -48,7 +48,7 @@ where
 }
 
 /// The entered span's place in its trace; the layer that exports spans keeps it current.
-fn current() -> Option<SpanContext> {
+pub(super) fn current() -> Option<SpanContext> {
     Context::map_current(|context| {
         let span = context.span().span_context().clone();
         span.is_valid().then_some(span)
