@@ -9,6 +9,11 @@
 //! [[certificate]]
 //! name = "spiffe://cluster.local/ns/refract/sa/ranker"   # a URI or DNS name of its SAN; the port must ask for one (mTLS)
 //! tenant = "default"
+//!
+//! [[quota]]
+//! tenant = "shop"
+//! calls_per_second = 50.0               # of each replica; further ones are refused with when to come back
+//! calls_at_once_max = 100               # calls that may come in one go after a quiet time
 //! ```
 //!
 //! The file holds no secret: a digest of a long random token does not give it back. It is read again when it changes;
@@ -16,8 +21,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
@@ -32,6 +37,8 @@ use tracing::{info, warn};
 const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest name of a tenant: it becomes part of every key.
 const TENANT_BYTES_MAX: usize = 128;
+/// A tenant with next to no quota is told to come back after this long at most.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,12 +70,29 @@ pub enum Error {
 #[derive(Debug)]
 pub(crate) struct Known {
     list: RwLock<List>,
+    /// What each tenant with a quota has left; outlives a change of the file.
+    left: Mutex<HashMap<TenantId, Left>>,
 }
 
 #[derive(Debug, Default)]
 struct List {
     tokens: HashMap<[u8; 32], (TenantId, Option<SystemTime>)>,
     certificates: HashMap<String, TenantId>,
+    quotas: HashMap<TenantId, Quota>,
+}
+
+/// How often a tenant may call.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    calls_per_second: f64,
+    calls_at_once_max: f64,
+}
+
+/// Calls that a tenant may make now.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    calls: f64,
+    at: Instant,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +102,8 @@ struct File {
     token: Vec<Token>,
     #[serde(default)]
     certificate: Vec<Certificate>,
+    #[serde(default)]
+    quota: Vec<Allowance>,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +121,14 @@ struct Certificate {
     tenant: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Allowance {
+    tenant: String,
+    calls_per_second: f64,
+    calls_at_once_max: u32,
+}
+
 /// Reads the file and keeps it current for as long as the process lives; nothing where there is none.
 pub(crate) fn open(name: &'static str, config: &Config) -> Result<Option<Arc<Known>>, Error> {
     let Some(file) = &config.file else {
@@ -103,6 +137,7 @@ pub(crate) fn open(name: &'static str, config: &Config) -> Result<Option<Arc<Kno
     };
     let known = Arc::new(Known {
         list: RwLock::new(List::read(file)?),
+        left: Mutex::default(),
     });
     let renewed = Arc::downgrade(&known);
     let (file, every) = (file.clone(), config.reload_every.max(Duration::from_millis(10)));
@@ -166,6 +201,21 @@ impl List {
                 return Err(at("is listed twice"));
             }
         }
+        for (n, quota) in file.quota.into_iter().enumerate() {
+            let at = |reason: &str| format!("quota {}: {reason}", n + 1);
+            let tenant = tenant(quota.tenant).map_err(|reason| at(&reason))?;
+            let calls_per_second = quota.calls_per_second;
+            if !calls_per_second.is_finite() || calls_per_second <= 0.0 || quota.calls_at_once_max == 0 {
+                return Err(at("calls_per_second and calls_at_once_max must be above zero"));
+            }
+            let quota = Quota {
+                calls_per_second,
+                calls_at_once_max: f64::from(quota.calls_at_once_max),
+            };
+            if list.quotas.insert(tenant, quota).is_some() {
+                return Err(at("its tenant has one already"));
+            }
+        }
         if list.tokens.is_empty() && list.certificates.is_empty() {
             return Err("lists nobody: then nobody could call".to_owned());
         }
@@ -205,7 +255,34 @@ impl List {
 impl Callers for Known {
     fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<TenantId, Refusal> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        list.admit(headers, extensions.get::<PeerNames>(), SystemTime::now())
+        let tenant = list.admit(headers, extensions.get::<PeerNames>(), SystemTime::now())?;
+        if let Some(quota) = list.quotas.get(&tenant) {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let full = Left {
+                calls: quota.calls_at_once_max,
+                at: now,
+            };
+            left.entry(tenant.clone()).or_insert(full).take(quota, now)?;
+        }
+        Ok(tenant)
+    }
+}
+
+impl Left {
+    /// Calls come back evenly; one is taken, or a refusal says when there will be one.
+    fn take(&mut self, quota: &Quota, now: Instant) -> Result<(), Refusal> {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.calls = (self.calls + passed * quota.calls_per_second).min(quota.calls_at_once_max);
+        self.at = now;
+        if self.calls < 1.0 {
+            let missing = (1.0 - self.calls) / quota.calls_per_second;
+            return Err(Refusal::Quota {
+                retry_after: Duration::from_secs_f64(missing.min(RETRY_AFTER_MAX.as_secs_f64())),
+            });
+        }
+        self.calls -= 1.0;
+        Ok(())
     }
 }
 
@@ -294,6 +371,60 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_lets_a_burst_through_then_its_rate_and_says_when_to_come_back() {
+        let quota = Quota {
+            calls_per_second: 10.0,
+            calls_at_once_max: 5.0,
+        };
+        let began = Instant::now();
+        let mut left = Left {
+            calls: quota.calls_at_once_max,
+            at: began,
+        };
+        let mut admitted = |ms| left.take(&quota, began + Duration::from_millis(ms));
+        assert!((0..5).all(|_| admitted(0).is_ok()));
+        let refused = admitted(0).unwrap_err();
+        assert_eq!(
+            refused,
+            Refusal::Quota {
+                retry_after: Duration::from_millis(100)
+            }
+        );
+        assert!(admitted(50).is_err() && admitted(101).is_ok() && admitted(102).is_err());
+        let passed = (0..100).filter(|n| admitted(1_000 + n * 10).is_ok()).count();
+        assert!(
+            (14..=16).contains(&passed),
+            "five saved up and ten in a second: {passed}"
+        );
+    }
+
+    #[tokio::test]
+    async fn only_the_tenant_with_a_quota_is_held_to_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "[[token]]\nsha256 = \"{}\"\ntenant = \"shop\"\n[[token]]\nsha256 = \"{}\"\ntenant = \"news\"\n\
+             [[quota]]\ntenant = \"shop\"\ncalls_per_second = 0.001\ncalls_at_once_max = 2\n",
+            digest("of the shop"),
+            digest("of the news")
+        );
+        std::fs::write(file.path(), text).unwrap();
+        let config = Config {
+            file: Some(file.path().to_owned()),
+            ..Config::default()
+        };
+        let known = open("test", &config).unwrap().unwrap();
+        let admit = |token: &str| {
+            let mut headers = HeaderMap::new();
+            let credential = format!("Bearer {token}");
+            headers.append(AUTHORIZATION, HeaderValue::from_str(&credential).unwrap());
+            known.admit(&headers, &Extensions::new())
+        };
+        assert!(admit("of the shop").is_ok() && admit("of the shop").is_ok());
+        assert!(matches!(admit("of the shop"), Err(Refusal::Quota { .. })));
+        assert!((0..50).all(|_| admit("of the news").is_ok()));
+    }
+
+    #[test]
     fn a_file_that_cannot_mean_anything_is_refused_with_its_place() {
         let good = digest("t");
         for (text, says) in [
@@ -318,6 +449,14 @@ mod tests {
                 "certificate 1: name",
             ),
             ("[[tokens]]", "tokens"),
+            (
+                "[[quota]]\ntenant = \"a\"\ncalls_per_second = 0.0\ncalls_at_once_max = 1",
+                "quota 1: calls_per_second",
+            ),
+            (
+                "[[quota]]\ntenant = \"a\"\ncalls_per_second = 1.0\ncalls_at_once_max = 0",
+                "quota 1: calls_per_second",
+            ),
         ] {
             let reason = List::parse(text).expect_err(text);
             assert!(reason.contains(says), "{text}: {reason}");

@@ -8,6 +8,7 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Request, Response};
 use refract_domain::TenantId;
@@ -16,7 +17,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::metadata;
-use crate::status::protocol_status;
+use crate::status::{protocol_status, quota_status};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
@@ -31,6 +32,8 @@ pub enum Refusal {
     Expired,
     /// It is who it says, and may not call here.
     NotAllowed,
+    /// Its tenant has called more than it may; after so long there is room for one call more.
+    Quota { retry_after: Duration },
 }
 
 /// Knows the credentials.
@@ -90,14 +93,15 @@ where
 }
 
 fn refuse(refusal: Refusal, headers: &HeaderMap) -> Response<Body> {
+    let metadata = tonic::metadata::MetadataMap::from_headers(headers.clone());
+    let id = metadata::request_id(&metadata).ok();
     let (code, reason, message) = match refusal {
         Refusal::NoCredential => (Code::Unauthenticated, "NO_CREDENTIAL", "credential required"),
         Refusal::BadToken => (Code::Unauthenticated, "BAD_TOKEN", "invalid credential"),
         Refusal::Expired => (Code::Unauthenticated, "EXPIRED", "credential expired"),
         Refusal::NotAllowed => (Code::PermissionDenied, "NOT_ALLOWED", "not allowed"),
+        Refusal::Quota { retry_after } => return quota_status(retry_after, id.as_ref()).into_http(),
     };
-    let metadata = tonic::metadata::MetadataMap::from_headers(headers.clone());
-    let id = metadata::request_id(&metadata).ok();
     protocol_status(code, reason, message, id.as_ref()).into_http()
 }
 

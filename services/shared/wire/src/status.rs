@@ -4,7 +4,7 @@
 //!  Invalid            INVALID_ARGUMENT     FIELD_INVALID          BadRequest
 //!  NotFound           NOT_FOUND            USER_NOT_FOUND, …      ResourceInfo
 //!  Precondition       FAILED_PRECONDITION  PRECONDITION           PreconditionFailure
-//!  Overloaded         RESOURCE_EXHAUSTED   OVERLOADED             RetryInfo, pushback −1
+//!  Overloaded         RESOURCE_EXHAUSTED   OVERLOADED, QUOTA      RetryInfo, pushback −1
 //!  Unavailable        UNAVAILABLE          REPLICA_BUSY, …        RetryInfo 0, pushback 0
 //!  Infeasible         RESOURCE_EXHAUSTED   DEADLINE_INFEASIBLE    pushback −1
 //!  DeadlineExceeded   DEADLINE_EXCEEDED    DEADLINE
@@ -79,6 +79,19 @@ pub fn reason(error: &Error) -> &'static str {
         Error::ModelFault => "MODEL_FAULT",
         Error::Internal => "INTERNAL",
     }
+}
+
+/// Whether an answer that ends with these headers speaks against the replica that gave it; nothing where no call ends.
+///
+/// Faults are the replica's own. Busy, starting and draining replicas say so, with a pushback, and are no worse than
+/// the others; time that ran out may be anybody's.
+pub fn is_replica_at_fault(headers: &http::HeaderMap) -> Option<bool> {
+    let status = Status::from_header_map(headers)?;
+    Some(match status.code() {
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::Unimplemented => true,
+        Code::Unavailable => !headers.contains_key(PUSHBACK),
+        _ => false,
+    })
 }
 
 /// What goes out on the wire for an error.
@@ -161,6 +174,20 @@ pub(crate) fn protocol_status(
     details.set_error_info(reason, ERROR_DOMAIN, HashMap::new());
     let pushback_ms = (code == Code::ResourceExhausted).then_some(-1);
     assemble(code, message.to_owned(), details, pushback_ms, request)
+}
+
+/// A tenant has called more than it may.
+pub(crate) fn quota_status(retry_after: Duration, request: Option<&RequestId>) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("QUOTA", ERROR_DOMAIN, HashMap::new());
+    details.set_retry_info(Some(retry_after));
+    assemble(
+        Code::ResourceExhausted,
+        "quota exceeded".to_owned(),
+        details,
+        Some(-1),
+        request,
+    )
 }
 
 fn assemble(
@@ -298,7 +325,7 @@ fn from_reason(reason: &str, info: &HashMap<String, String>, details: &ErrorDeta
             info.get("reason").map_or("", String::as_str),
             REASON_BYTES_MAX,
         )),
-        "OVERLOADED" => Error::Overloaded {
+        "OVERLOADED" | "QUOTA" => Error::Overloaded {
             retry_after: retry_after(details),
         },
         "REPLICA_BUSY" => unavailable(UnavailableReason::Busy),
