@@ -81,13 +81,13 @@ pub(crate) struct Plan {
     /// Requests a second to plan for.
     #[arg(long, value_delimiter = ',', default_values_t = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0], value_parser = rate)]
     pub(crate) rates: Vec<f64>,
-    /// Plots of machines, price and memory over the rate.
+    /// Plots of machines, price and memory over the rate; with `--validate`, of predicted and measured times.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Measure the stations of this running cluster, and print the plan with their times.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "validate")]
     pub(crate) calibrate: Option<String>,
-    /// Measure this running `refract serve all`, predict the loads of `--rates`, run them, and print the error.
+    /// Measure this running and idle `refract serve all`, predict the loads of `--rates`, run them, and print the error.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) validate: Option<String>,
     /// Length of each load of `--validate`.

@@ -143,8 +143,14 @@ fn plots(needed: &[Needed]) -> String {
             false,
         ),
     ];
-    let mut all = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 960\" width=\"560\" height=\"960\">\n",
+    stacked(&plots)
+}
+
+/// Plots under each other in one picture.
+fn stacked(plots: &[Plot]) -> String {
+    let height = 320 * plots.len();
+    let mut all = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 {height}\" width=\"560\" height=\"{height}\">\n"
     );
     for (n, plot) in plots.iter().enumerate() {
         all.push_str(&format!(

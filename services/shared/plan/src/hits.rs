@@ -67,6 +67,7 @@ mod tests {
             items: 5,
             users,
             zipf,
+            way_ms: 0.0,
         }
     }
 

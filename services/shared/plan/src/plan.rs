@@ -27,6 +27,8 @@ pub struct Load {
     pub users: u64,
     /// The n-th most frequent user asks with weight 1/n^this.
     pub zipf: f64,
+    /// What the way to the caller and back adds to each answer.
+    pub way_ms: f64,
 }
 
 /// What is remembered, and for how long.
@@ -98,6 +100,7 @@ impl Plan {
             "load.zipf",
             "must be from 0 to 4",
         )?;
+        ensure(self.load.way_ms >= 0.0, "load.way_ms", "must not be negative")?;
         ensure(
             self.memory.lookup_ms >= 0.0,
             "memory.lookup_ms",
@@ -160,6 +163,7 @@ impl Default for Load {
             items: 5,
             users: 1_000_000,
             zipf: 0.9,
+            way_ms: 0.5,
         }
     }
 }

@@ -39,9 +39,13 @@ pub struct Run {
     pub rate: f64,
     pub duration: Duration,
     pub known: Known,
-    /// All stations stand on one machine and slow each other down.
-    pub is_together: bool,
+    /// Where all stations stand on one machine: how much each other one at work slows a station down. 1: two at work
+    /// take twice as long, as on one processor; 0: each has a machine, or processors enough, of its own.
+    pub sharing: f64,
+    /// Of the arrivals: the same seed is the same schedule as the load generator's.
     pub seed: u64,
+    /// Of everything else: how large each job is, who is found, which machine is drawn.
+    pub draws: u64,
 }
 
 /// What was seen.
@@ -124,7 +128,7 @@ struct Simulation<'a> {
     requests: Vec<Request>,
     items: Vec<Item>,
     draw: ChaCha8Rng,
-    is_together: bool,
+    sharing: f64,
 }
 
 /// Runs it. `plan` must have been checked.
@@ -146,8 +150,8 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
         order: 0,
         requests: Vec::with_capacity(starts.len()),
         items: Vec::new(),
-        draw: ChaCha8Rng::seed_from_u64(run.seed ^ 0xd15c),
-        is_together: run.is_together,
+        draw: ChaCha8Rng::seed_from_u64(run.draws ^ 0xd15c),
+        sharing: run.sharing,
     };
     for (n, start) in starts.iter().enumerate() {
         it.at(start.as_secs_f64() * 1e3, Event::Arrives(n));
@@ -178,7 +182,7 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                 };
                 match about {
                     About::Request(request) => {
-                        slates.push(now - it.requests[request].begun);
+                        slates.push(now - it.requests[request].begun + plan.load.way_ms);
                         let is_hit = match (&run.known, it.requests[request].user) {
                             (Known::Share(share), _) => it.draw.random::<f64>() < *share,
                             (Known::Askers(_), user) => user.is_some_and(|user| known.contains(&user)),
@@ -210,10 +214,11 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                     About::Item(item) => {
                         explained += 1;
                         let request = &mut it.requests[it.items[item].request];
-                        items_ms.push(now - request.begun);
+                        let took = now - request.begun + plan.load.way_ms;
+                        items_ms.push(took);
                         request.left -= 1;
                         if request.left == 0 {
-                            complete.push(now - request.begun);
+                            complete.push(took);
                         }
                     }
                 }
@@ -265,60 +270,65 @@ impl Simulation<'_> {
         let size = self.size(self.stations[station].spread);
         self.jobs.push((about, station, node));
         let job = self.jobs.len() - 1;
-        self.settle(now);
-        let others = self.others(station);
-        self.pools[station][node].take(self.stations[station], now, others, job, size);
-        self.foresee(station, node);
+        let before = self.settle(station, node, now);
+        self.pools[station][node].take(self.stations[station], now, job, size);
+        self.foresee(station, node, before);
     }
 
     fn end(&mut self, station: usize, node: usize, now: f64) -> Option<About> {
-        self.settle(now);
-        let others = self.others(station);
-        let job = self.pools[station][node].end(self.stations[station], now, others)?;
-        self.foresee(station, node);
+        let before = self.settle(station, node, now);
+        let job = self.pools[station][node].end()?;
+        self.foresee(station, node, before);
         Some(self.jobs[job].0)
     }
 
-    /// Jobs of the other stations on the same machine.
-    fn others(&self, station: usize) -> usize {
-        if !self.is_together {
-            return 0;
+    /// Which stations are at work; without sharing nobody needs to know.
+    fn at_work(&self) -> [bool; 3] {
+        if self.sharing == 0.0 {
+            return [false; 3];
         }
-        [RANKER, ORACLE, PRISM]
-            .into_iter()
-            .filter(|other| *other != station)
-            .map(|other| self.pools[other].iter().map(Node::load).sum::<usize>())
-            .sum()
+        [RANKER, ORACLE, PRISM].map(|station| self.pools[station].iter().any(Node::is_active))
     }
 
-    /// Before anything changes on a shared machine, everybody's progress so far is noted at the old pace.
-    fn settle(&mut self, now: f64) {
-        if self.is_together {
-            for station in [RANKER, ORACLE, PRISM] {
-                let others = self.others(station);
-                for node in &mut self.pools[station] {
-                    node.advance(self.stations[station], now, others);
-                }
+    fn slow(&self, station: usize, at_work: [bool; 3]) -> f64 {
+        let others = [RANKER, ORACLE, PRISM]
+            .into_iter()
+            .filter(|other| *other != station && at_work[*other]);
+        1.0 + self.sharing * others.count() as f64
+    }
+
+    /// Before anything changes, progress so far is noted at the old pace: on a shared machine everybody's.
+    fn settle(&mut self, station: usize, node: usize, now: f64) -> [bool; 3] {
+        let at_work = self.at_work();
+        if self.sharing == 0.0 {
+            self.pools[station][node].advance(self.stations[station], now, 1.0);
+            return at_work;
+        }
+        for station in [RANKER, ORACLE, PRISM] {
+            let slow = self.slow(station, at_work);
+            for node in &mut self.pools[station] {
+                node.advance(self.stations[station], now, slow);
             }
         }
+        at_work
     }
 
-    /// Announces the next end of a node; on a shared machine of all, for all paces have changed.
-    fn foresee(&mut self, station: usize, node: usize) {
-        let places: Vec<(usize, usize)> = if self.is_together {
-            [RANKER, ORACLE, PRISM]
-                .into_iter()
-                .flat_map(|s| (0..self.pools[s].len()).map(move |n| (s, n)))
-                .collect()
-        } else {
-            vec![(station, node)]
-        };
-        for (s, n) in places {
-            let others = self.others(s);
-            self.pools[s][n].version += 1;
-            let version = self.pools[s][n].version;
-            if let Some(at) = self.pools[s][n].next_end(self.stations[s], others) {
-                self.at(at, Event::Ends(s, n, version));
+    /// Announces the next end of a node, and of all others if a station began or ended to work, for then all paces
+    /// change.
+    fn foresee(&mut self, station: usize, node: usize, before: [bool; 3]) {
+        let at_work = self.at_work();
+        let all = at_work != before;
+        for s in [RANKER, ORACLE, PRISM] {
+            let slow = self.slow(s, at_work);
+            for n in 0..self.pools[s].len() {
+                if !(all || (s, n) == (station, node)) {
+                    continue;
+                }
+                self.pools[s][n].version += 1;
+                let version = self.pools[s][n].version;
+                if let Some(at) = self.pools[s][n].next_end(self.stations[s], slow) {
+                    self.at(at, Event::Ends(s, n, version));
+                }
             }
         }
     }
@@ -343,6 +353,7 @@ mod tests {
             station.at_once_max = 1;
         }
         plan.load.items = 1;
+        plan.load.way_ms = 0.0;
         plan.memory.lookup_ms = 0.0;
         plan.promises.consult_cap_ms = 1e9;
         plan
@@ -353,8 +364,9 @@ mod tests {
             rate,
             duration: Duration::from_secs(seconds),
             known: Known::Share(share),
-            is_together: false,
+            sharing: 0.0,
             seed: 3,
+            draws: 3,
         }
     }
 
@@ -434,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn stations_on_one_machine_slow_each_other_down() {
+    fn stations_on_one_machine_slow_each_other_down_as_one_processor_would() {
         let mut plan = plan();
         for station in [&mut plan.oracle, &mut plan.prism] {
             station.at_once_max = 64;
@@ -442,9 +454,23 @@ mod tests {
         }
         let mut together = run(10.0, 100, 0.5);
         let apart = simulate(&plan, one(), &together);
-        together.is_together = true;
+        together.sharing = 1.0;
         let together = simulate(&plan, one(), &together);
         assert!(together.complete_ms[50] > apart.complete_ms[50]);
         assert_eq!(together.requests, apart.requests);
+
+        // One processor, however the work is divided: an M/G/1 queue under processor sharing of all stations' work
+        // takes S/(1-rho) on average.
+        let mut plan = self::plan();
+        (plan.ranker.alone_ms, plan.oracle.alone_ms, plan.prism.alone_ms) = (1e-6, 40.0, 10.0);
+        for station in [&mut plan.oracle, &mut plan.prism] {
+            station.at_once_max = 1_000;
+            station.each_more_ms = station.alone_ms;
+        }
+        let mut shared = run(10.0, 20_000, 0.0);
+        shared.sharing = 1.0;
+        let seen = simulate(&plan, one(), &shared);
+        let mean = seen.complete_ms.iter().sum::<f64>() / 101.0;
+        assert!((85.0..115.0).contains(&mean), "about 100 expected: {mean}");
     }
 }

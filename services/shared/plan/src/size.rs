@@ -80,8 +80,9 @@ fn run(rate: f64, hits: f64, size: Size, seed: u64) -> Run {
         rate,
         duration: Duration::from_secs_f64((REQUESTS_AIMED / slice).clamp(SECONDS_MIN, 3_600.0)),
         known: Known::Share(hits),
-        is_together: false,
+        sharing: 0.0,
         seed,
+        draws: seed,
     }
 }
 

@@ -1,7 +1,8 @@
 //! One machine as a queue: jobs at once slow each other down by a measured curve, jobs above the limit wait in order.
 //!
-//! All running jobs progress at the same pace, which changes only when one begins or ends; so progress is one number,
-//! and a job ends when it reaches the job's own mark. Each event costs a logarithm, however many run.
+//! All running jobs progress at the same pace, which changes only when one begins or ends, or when stations on the same
+//! machine begin or end to work; so progress is one number, and a job ends when it reaches the job's own mark. Each event
+//! costs a logarithm, however many run.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -51,9 +52,14 @@ impl Node {
         self.busy_ms
     }
 
-    /// Takes a job of `size` (1 is the average) at `now`; `others` run beside it on the same machine, elsewhere.
-    pub(crate) fn take(&mut self, station: &Station, now: f64, others: usize, job: Job, size: f64) {
-        self.advance(station, now, others);
+    pub(crate) fn is_active(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Takes a job of `size` (1 is the average) at `now`. Progress until then is noted.
+    pub(crate) fn take(&mut self, station: &Station, now: f64, job: Job, size: f64) {
+        debug_assert!(self.at_ms >= now || self.running.is_empty(), "advance first");
+        self.at_ms = now;
         if self.running.len() < station.at_once_max {
             self.running.push(Reverse((Mark(self.progress + size), job)));
         } else {
@@ -63,15 +69,14 @@ impl Node {
     }
 
     /// When the next job ends, if nothing else happens.
-    pub(crate) fn next_end(&self, station: &Station, others: usize) -> Option<f64> {
+    pub(crate) fn next_end(&self, station: &Station, slow: f64) -> Option<f64> {
         let Reverse((mark, _)) = self.running.peek()?;
-        let takes = station.takes((self.running.len() + others) as f64);
+        let takes = station.takes(self.running.len() as f64) * slow;
         Some(self.at_ms + (mark.0 - self.progress).max(0.0) * takes)
     }
 
-    /// Ends the job that is due, and begins one that waited.
-    pub(crate) fn end(&mut self, station: &Station, now: f64, others: usize) -> Option<Job> {
-        self.advance(station, now, others);
+    /// Ends the job that is due, and begins one that waited. Progress until then is noted.
+    pub(crate) fn end(&mut self) -> Option<Job> {
         let Reverse((mark, job)) = self.running.pop()?;
         self.progress = self.progress.max(mark.0);
         if let Some((next, size)) = self.waiting.pop_front() {
@@ -81,12 +86,12 @@ impl Node {
         Some(job)
     }
 
-    /// Progress until `now`; also when `others` are about to change.
-    pub(crate) fn advance(&mut self, station: &Station, now: f64, others: usize) {
+    /// Progress until `now`, at a pace that others on the machine made `slow` times slower; before anything changes.
+    pub(crate) fn advance(&mut self, station: &Station, now: f64, slow: f64) {
         let passed = now - self.at_ms;
         if !self.running.is_empty() && passed > 0.0 {
             let at_once = self.running.len() as f64;
-            let takes = station.takes(at_once + others as f64);
+            let takes = station.takes(at_once) * slow;
             self.progress += passed / takes;
             // The part of the capacity that this progress used.
             self.busy_ms += passed * at_once * 1e3 / takes / station.capacity();
@@ -108,29 +113,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn jobs_slow_each_other_down_and_wait_above_the_limit() {
-        let (station, mut node) = (station(), Node::default());
-        node.take(&station, 0.0, 0, 1, 1.0);
-        assert_eq!(node.next_end(&station, 0), Some(100.0));
-        // Half done when the second comes: the other half takes 75.
-        node.take(&station, 50.0, 0, 2, 1.0);
-        node.take(&station, 50.0, 0, 3, 1.0);
-        assert_eq!((node.load(), node.next_end(&station, 0)), (3, Some(125.0)));
-        assert_eq!(node.end(&station, 125.0, 0), Some(1));
-        // The second is half done; the third begins.
-        assert_eq!(node.next_end(&station, 0), Some(200.0));
-        assert_eq!(node.end(&station, 200.0, 0), Some(2));
-        // Half of the third remains, alone.
-        assert_eq!(node.next_end(&station, 0), Some(250.0));
-        assert_eq!(node.end(&station, 250.0, 0), Some(3));
-        assert_eq!((node.load(), node.next_end(&station, 0)), (0, None));
+    /// A node whose machine is its own.
+    struct Alone(Station, Node);
+
+    impl Alone {
+        fn take(&mut self, now: f64, job: Job) {
+            self.1.advance(&self.0, now, 1.0);
+            self.1.take(&self.0, now, job, 1.0);
+        }
+
+        fn end(&mut self, now: f64) -> Option<Job> {
+            self.1.advance(&self.0, now, 1.0);
+            self.1.end()
+        }
+
+        fn next_end(&self) -> Option<f64> {
+            self.1.next_end(&self.0, 1.0)
+        }
     }
 
     #[test]
-    fn who_shares_the_machine_slows_it_down() {
+    fn jobs_slow_each_other_down_and_wait_above_the_limit() {
+        let mut node = Alone(station(), Node::default());
+        node.take(0.0, 1);
+        assert_eq!(node.next_end(), Some(100.0));
+        // Half done when the second comes: the other half takes 75.
+        node.take(50.0, 2);
+        node.take(50.0, 3);
+        assert_eq!((node.1.load(), node.next_end()), (3, Some(125.0)));
+        assert_eq!(node.end(125.0), Some(1));
+        // The second is half done; the third begins.
+        assert_eq!(node.next_end(), Some(200.0));
+        assert_eq!(node.end(200.0), Some(2));
+        // Half of the third remains, alone.
+        assert_eq!(node.next_end(), Some(250.0));
+        assert_eq!(node.end(250.0), Some(3));
+        assert_eq!((node.1.load(), node.next_end()), (0, None));
+    }
+
+    #[test]
+    fn who_shares_the_machine_slows_it_down_for_as_long_as_both_work() {
         let (station, mut node) = (station(), Node::default());
-        node.take(&station, 0.0, 2, 1, 1.0);
-        assert_eq!(node.next_end(&station, 2), Some(200.0));
+        node.take(&station, 0.0, 1, 1.0);
+        assert_eq!(node.next_end(&station, 2.0), Some(200.0));
+        // A quarter is done after 50 at half the pace; the rest goes at full pace.
+        node.advance(&station, 50.0, 2.0);
+        assert_eq!(node.next_end(&station, 1.0), Some(125.0));
     }
 }
