@@ -76,6 +76,9 @@ ROWS = [
         ("Time of a call", "At the front door, to the last byte, by method.", "s", quantiles("refract_wire_call_seconds", "method")),
         ("Time to the slate", "Ranking alone. The slate never waits for explanations.", "s", quantiles("refract_ranker_rank_seconds")),
         ("Time to the end", "The whole stream.", "s", quantiles("refract_ranker_request_seconds")),
+        ("Room at the front door", "Items that may be in progress, which follows how fast they get done, and those that are; requests shed for want of room.", "short",
+         [(f"sum(refract_ranker_room_items{{{NS}}})", "room"), (f"sum(refract_ranker_items_in_progress{{{NS}}})", "in progress"),
+          (f"sum(rate(refract_ranker_requests_shed_total{{{NS}}}[$__rate_interval]))", "shed/s")]),
     ]),
     ("Is it the memory?", [
         ("Look-ups by outcome", "l1 and hit cost nothing; stale is served and refreshed; miss asks the Oracle.", "ops",
@@ -83,10 +86,12 @@ ROWS = [
         ("Remembered", "Share of look-ups answered from memory.", "percentunit",
          [(f'sum(rate(refract_knowledge_lookups_total{{{NS},outcome=~"l1|hit|stale"}}[$__rate_interval])) / sum(rate(refract_knowledge_lookups_total{{{NS}}}[$__rate_interval]))', "share")]),
         ("Store reachable", "1 while it answers, by ranker. Rankers that run without it say so in the second series.", "short",
-         [(f"refract_knowledge_store_up{{{NS}}}", "up {{pod}}"), (f"refract_ranker_knowledge_degraded{{{NS}}}", "degraded {{pod}}")]),
+         [(f"refract_knowledge_store_up{{{NS}}}", "up {{pod}}"), (f"refract_ranker_knowledge_degraded{{{NS}}}", "degraded {{pod}}"),
+          (f"sum by (state) (refract_knowledge_store_nodes{{{NS}}})", "servers {{state}}")]),
         ("Time of a store command", "get is given up after 15 ms.", "s", quantiles("refract_knowledge_store_seconds", "command")),
         ("Store errors and connections", "By reason; attempts to connect by outcome.", "ops",
-         rate("refract_knowledge_store_errors_total", "reason") + rate("refract_knowledge_store_connections_total", "outcome")),
+         rate("refract_knowledge_store_errors_total", "reason") + rate("refract_knowledge_store_connections_total", "outcome")
+         + rate("refract_knowledge_store_redirects_total", "kind")),
         ("Writes by outcome", "dropped means that the writer cannot keep up.", "ops", rate("refract_knowledge_writes_total", "outcome")),
         ("Refreshes by outcome", "Stale knowledge renewed in the background.", "ops", rate("refract_knowledge_refreshes_total", "outcome")),
         ("Refused and pushed out", "Values that are not ours, and entries that newer ones replaced.", "ops",
@@ -95,8 +100,9 @@ ROWS = [
     ("Is it the Oracle?", [
         ("Questions before the Oracle", "Distinct ones, seen by the rankers: the miss backlog that KEDA scales on.", "short",
          [(f"sum(refract_knowledge_flights{{{NS}}})", "questions")]),
-        ("Callers by role", "led asked, joined waited for the same answer, refused found the queue full.", "ops",
-         rate("refract_knowledge_flights_total", "role")),
+        ("Callers by role", "led asked, joined waited for the same answer, refused found the queue full. Across rankers: led asked, followed found another's answer, overdue waited in vain.", "ops",
+         rate("refract_knowledge_flights_total", "role")
+         + [(e, f"lease {n}") for e, n in rate("refract_knowledge_leases_total", "role")]),
         ("Time the Oracle took", "Seen by the rankers, network included.", "s", quantiles("refract_knowledge_consult_seconds", "outcome")),
         ("Look-up without the Oracle", "Memory's own share of the time.", "s", quantiles("refract_knowledge_lookup_seconds", "outcome")),
         ("Facts", "Told, and refused because the evidence does not carry them.", "ops",

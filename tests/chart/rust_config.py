@@ -20,6 +20,7 @@ DEFINED = {
     "refract_station::callers::Config": ("services/shared/station/src/callers.rs", "Config"),
     "ServerTls": ("services/shared/net/src/tls.rs", "ServerTls"),
     "ClientTls": ("services/shared/net/src/tls.rs", "ClientTls"),
+    "EjectConfig": ("services/shared/net/src/eject.rs", "EjectConfig"),
     "refract_net::DialConfig": ("services/shared/net/src/config.rs", "DialConfig"),
     "admission::Config": ("services/shared/resilience/src/admission.rs", "Config"),
     "backoff::Config": ("services/shared/resilience/src/backoff.rs", "Config"),

@@ -1,8 +1,8 @@
 //! Calls a Refract front door from Rust, as `examples/recommend.rs` shows in ten lines.
 //!
 //! A call has a deadline, an `x-request-id`, and an error from a closed list ([`Error`]). It is tried again, elsewhere if
-//! there is an elsewhere, only where nothing can be done twice: every verb of the front door reads, and a stream is
-//! begun again only as long as nothing of it has come.
+//! there is an elsewhere, only where nothing can be done twice: the verbs of the front door read, or erase what a second
+//! time finds erased, and a stream is begun again only as long as nothing of it has come.
 
 use std::fmt;
 use std::future::Future;
@@ -148,6 +148,13 @@ impl Refract {
 
     pub async fn stream_explain(&self, ask: &ExplainAsk) -> Result<EventStream, Error> {
         self.tried(|context| async move { self.client.stream_explain(ask, &context).await })
+            .await
+    }
+
+    /// Erases what is remembered for a user of the caller's tenant; what is not covered stands beside the method in
+    /// `proto`. How many entries there were: 0 in the end, when it was tried twice.
+    pub async fn erase_user(&self, user: &UserId) -> Result<u64, Error> {
+        self.tried(|context| async move { self.client.erase_user(user, &context).await })
             .await
     }
 

@@ -25,7 +25,7 @@ use tracing::{Instrument as _, info_span};
 
 use crate::config::{Mode, River as Config};
 use crate::ladder::{self, Descent};
-use crate::summary::Tally;
+use crate::summary::{self, Tally};
 
 /// One request, after validation, its history resolved.
 #[derive(Clone, Debug)]
@@ -63,8 +63,18 @@ impl River {
         ask: Ask,
         context: Context,
     ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
+        let place = self.admit(ask.rank.limit)?;
+        self.recommend_in(place, ask, context).await
+    }
+
+    /// The same in a place that was taken before: a refusal comes before anything is looked up for it.
+    pub async fn recommend_in(
+        self: Arc<Self>,
+        place: Permit,
+        ask: Ask,
+        context: Context,
+    ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
         let arrived = now();
-        let place = self.admit(&ask)?;
         let slate = self.rank(&ask.rank, &context).await?;
         let rank_time = now() - arrived;
         let tally = Arc::new(Tally::new(arrived, rank_time, slate.origin));
@@ -74,11 +84,16 @@ impl River {
         let include_knowledge = ask.explain.include_knowledge;
         let ask = Arc::new(ask);
         let explained = {
-            let (tally, context) = (tally.clone(), context.clone());
+            let (tally, context, room) = (tally.clone(), context.clone(), self.room.clone());
             stream::iter(items)
                 .map(move |place| Box::pin(self.clone().explain(place, ask.clone(), context.clone())))
                 .flatten_unordered(parallel)
-                .map(move |event| tally.note(event, include_knowledge))
+                .map(move |event| {
+                    if let Event::Explained(it) = &event {
+                        pace(&room, it);
+                    }
+                    tally.note(event, include_knowledge)
+                })
         };
         let slate = stream::once(async move { Event::Slate(slate) });
         let summary = stream::once(async move {
@@ -88,11 +103,11 @@ impl River {
         Ok(slate.chain(explained).chain(summary))
     }
 
-    /// Room for the request's items, or a refusal that says when to come back: a queue here would only spend deadlines.
-    fn admit(&self, ask: &Ask) -> Result<Permit, Error> {
-        self.room
-            .try_acquire(ask.rank.limit as u64)
-            .map_err(|Overloaded { retry_after }| Error::Overloaded { retry_after })
+    /// Room for so many items, or a refusal that says when to come back: a queue here would only spend deadlines.
+    pub fn admit(&self, items: usize) -> Result<Permit, Error> {
+        let place = self.room.try_acquire(items as u64);
+        summary::room(&self.room, place.is_ok());
+        place.map_err(|Overloaded { retry_after }| Error::Overloaded { retry_after })
     }
 
     /// Ranking has its own cap inside the request's deadline, so that a slow ranker fails clearly.
@@ -236,6 +251,14 @@ impl River {
     /// The last moment for a model's text: a template still has to be written and sent before the deadline.
     fn latest_text(&self, context: &Context) -> Instant {
         context.deadline.less(self.config.answer_margin).instant()
+    }
+}
+
+/// How fast items get done says how many there is room for; one that nobody asked to explain says nothing.
+fn pace(room: &Admission, done: &Explained) {
+    let took = done.explanation.timings.total;
+    if !took.is_zero() {
+        room.note(took);
     }
 }
 

@@ -14,7 +14,7 @@ use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
 use refract_wire::{
     Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker,
-    server,
+    server, status,
 };
 
 use crate::builtin::{self, Builtin};
@@ -64,7 +64,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         Some(peer) => Arc::new(ranker::Client::new(reach("outside", peer)?, calls.clone())),
         None => Arc::new(builtin),
     };
-    let mut knowledge = None;
+    let (mut knowledge, mut memory) = (None, None);
     if let Some(peer) = config
         .oracle
         .as_ref()
@@ -75,6 +75,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         let (source, control) = refract_knowledge::open(&config.knowledge, codec(), oracle)?;
         info.features
             .push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
+        memory = Some(control.clone());
         tokio::spawn(say_when_degraded(control));
         knowledge = Some(source);
     }
@@ -85,6 +86,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
 
     let door = FrontDoor {
         dataset,
+        memory,
         info,
         config: server::Config {
             deadline_cap: config.river.request_cap,
@@ -117,7 +119,8 @@ fn reach(name: &str, peer: &Peer) -> anyhow::Result<Transport> {
     if let Some(tls) = &peer.dial.tls {
         tls.verify().with_context(|| format!("ranker.{name}.dial.tls"))?;
     }
-    Ok(Transport::new(dial(&peer.target, peer.dial.clone())))
+    let channel = dial(&peer.target, peer.dial.clone());
+    Ok(Transport::new(channel.judged_by(status::is_replica_at_fault)))
 }
 
 /// The data set's own scale says what an unspoken rating means.

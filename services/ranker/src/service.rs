@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
-use refract_domain::{Candidates, Context, Error, History, Item, ItemId, RankQuery, Slate, UserId};
+use refract_domain::{
+    Candidates, Context, Error, History, Item, ItemId, RankQuery, Slate, TenantId, UnavailableReason, UserId,
+};
+use refract_resilience::admission::Permit;
 use refract_wire::proto::recommend::v1 as proto;
 use refract_wire::proto::recommend::v1::recommend_service_server::RecommendService;
 use refract_wire::recommend::{self, Event, ExplainAsk, Explained, RankAsk, RecommendAsk, Summary, answer};
@@ -23,6 +26,8 @@ pub struct FrontDoor {
     pub river: Arc<River>,
     /// Knows users' histories and the items that requests name by id alone.
     pub dataset: Arc<Dataset>,
+    /// What remembers knowledge; absent where no Oracle is asked.
+    pub memory: Option<refract_knowledge::Control>,
     pub info: ServerInfo,
     pub config: server::Config,
 }
@@ -49,17 +54,23 @@ impl FrontDoor {
         ))
     }
 
-    fn recommend_ask(&self, ask: RecommendAsk) -> Result<Ask, Error> {
+    /// A place first: in overload a refusal must cost nothing but reading the request.
+    fn recommend_ask(&self, ask: RecommendAsk) -> Result<(Permit, Ask), Error> {
+        let place = self.river.admit(ask.rank.limit)?;
         let (user, rank) = self.rank_query(&ask.rank)?;
-        Ok(Ask {
-            user,
-            rank,
-            explain: ask.explain,
-        })
+        Ok((
+            place,
+            Ask {
+                user,
+                rank,
+                explain: ask.explain,
+            },
+        ))
     }
 
     /// Explaining given items is recommending them, in the caller's order.
-    fn explain_ask(&self, ask: ExplainAsk) -> Result<Ask, Error> {
+    fn explain_ask(&self, ask: ExplainAsk) -> Result<(Permit, Ask), Error> {
+        let place = self.river.admit(ask.items.len())?;
         let history = self.history(&ask.subject)?;
         let items = ask.items(|id| self.item(id))?;
         let limit = items.len();
@@ -70,15 +81,36 @@ impl FrontDoor {
             include_seen: true,
             limit,
         };
-        Ok(Ask {
-            user: ask.subject.user().cloned(),
-            rank,
-            explain: ask.explain,
+        Ok((
+            place,
+            Ask {
+                user: ask.subject.user().cloned(),
+                rank,
+                explain: ask.explain,
+            },
+        ))
+    }
+
+    /// What is remembered for the caller's own user: nobody can erase for another tenant.
+    async fn erase(&self, tenant: &TenantId, user: &UserId) -> Result<u64, Error> {
+        let memory = self.memory.as_ref().ok_or_else(|| Error::Precondition {
+            reason: "no knowledge is remembered here: this front door asks no Oracle".to_owned(),
+        })?;
+        memory.erase(tenant, user).await.map_err(|error| {
+            tracing::warn!(%error, "a user could not be erased");
+            Error::Unavailable {
+                reason: UnavailableReason::Unreachable,
+            }
         })
     }
 
-    async fn collect(&self, ask: Ask, context: Context) -> Result<(Slate, Vec<Explained>, Summary), Error> {
-        let mut events = std::pin::pin!(self.river.clone().recommend(ask, context).await?);
+    async fn collect(
+        &self,
+        place: Permit,
+        ask: Ask,
+        context: Context,
+    ) -> Result<(Slate, Vec<Explained>, Summary), Error> {
+        let mut events = std::pin::pin!(self.river.clone().recommend_in(place, ask, context).await?);
         let (mut slate, mut explained, mut summary) = (None, Vec::new(), None);
         while let Some(event) = events.next().await {
             match event {
@@ -100,13 +132,13 @@ impl FrontDoor {
     async fn flow<T: Send + 'static>(
         &self,
         call: Call,
-        ask: Result<Ask, Error>,
+        ask: Result<(Permit, Ask), Error>,
         message: impl Fn(Event) -> Option<T> + Send + Sync + 'static,
     ) -> Result<Response<Events<T>>, Status> {
         let context = call.context().clone();
-        let ask = ask.map_err(|error| call.refuse(&error))?;
+        let (place, ask) = ask.map_err(|error| call.refuse(&error))?;
         let events = call
-            .within(self.river.clone().recommend(ask, context))
+            .within(self.river.clone().recommend_in(place, ask, context))
             .await
             .map_err(|error| call.refuse(&error))?;
         let messages = events.filter_map(move |event| std::future::ready(message(event).map(Ok)));
@@ -140,8 +172,9 @@ impl RecommendService for FrontDoor {
         let (call, message) = self.config.open("Recommend", request)?;
         let context = call.context().clone();
         let work = async {
-            let ask = self.recommend_ask(recommend::parse_recommend(message, &self.config.rules)?)?;
-            let (slate, explained, summary) = self.collect(ask, context).await?;
+            let (place, ask) =
+                self.recommend_ask(recommend::parse_recommend(message, &self.config.rules)?)?;
+            let (slate, explained, summary) = self.collect(place, ask, context).await?;
             Ok(answer::recommend_response(&slate, &explained, &summary))
         };
         call.answer(work).await
@@ -170,8 +203,8 @@ impl RecommendService for FrontDoor {
         let (call, message) = self.config.open("Explain", request)?;
         let context = call.context().clone();
         let work = async {
-            let ask = self.explain_ask(recommend::parse_explain(message, &self.config.rules)?)?;
-            let (_, explained, summary) = self.collect(ask, context).await?;
+            let (place, ask) = self.explain_ask(recommend::parse_explain(message, &self.config.rules)?)?;
+            let (_, explained, summary) = self.collect(place, ask, context).await?;
             Ok(answer::explain_response(&explained, &summary))
         };
         call.answer(work).await
@@ -191,6 +224,20 @@ impl RecommendService for FrontDoor {
             answer::stream_explain_response(&event, &id)
         })
         .await
+    }
+
+    async fn erase_user(
+        &self,
+        request: Request<proto::EraseUserRequest>,
+    ) -> Result<Response<proto::EraseUserResponse>, Status> {
+        let (call, message) = self.config.open("EraseUser", request)?;
+        let tenant = call.tenant().clone();
+        let work = async {
+            let user = recommend::parse_erase_user(message, &self.config.rules)?;
+            let entries_erased = self.erase(&tenant, &user).await?;
+            Ok(proto::EraseUserResponse { entries_erased })
+        };
+        call.answer(work).await
     }
 
     async fn get_server_info(

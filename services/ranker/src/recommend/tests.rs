@@ -419,6 +419,7 @@ async fn a_full_house_refuses_at_once_and_a_caller_who_leaves_makes_room() {
     let mut river = Arc::into_inner(river(&stations(Script::Answers, Script::Hangs))).expect("one owner");
     river.room = Admission::new(admission::Config {
         cost_max: 4,
+        cost_min: 4,
         ..admission::Config::default()
     });
     let river = Arc::new(river);

@@ -41,22 +41,22 @@ pub(crate) async fn measure(plan: &mut Plan, target: &str, users: Vec<String>) -
     plan.ranker.spread = one.slate.spread();
     plan.memory.lookup_ms = one.found.mean();
     plan.load.way_ms = one.way.mean();
-    let stations: [(&mut Station, fn(&Times) -> &Sample); 2] = [
-        (&mut plan.oracle, |times| &times.oracle),
-        (&mut plan.prism, |times| &times.prism),
-    ];
-    for (station, sample) in stations {
-        let line = SIDE_BY_SIDE
-            .iter()
-            .zip(&measured)
-            .map(|(many, times)| (*many as f64 - 1.0, sample(times).mean()));
-        let (alone_ms, each_more_ms) = fit(&line.collect::<Vec<_>>());
-        station.alone_ms = alone_ms.max(0.01);
-        station.each_more_ms = each_more_ms.max(0.0);
-        station.spread = sample(one).spread();
-    }
+    calibrate(&mut plan.oracle, &measured, |times| &times.oracle);
+    calibrate(&mut plan.prism, &measured, |times| &times.prism);
     plan.check()?;
     Ok(rest)
+}
+
+/// One station's times, out of what was measured with so many side by side.
+fn calibrate(station: &mut Station, measured: &[Times], of: fn(&Times) -> &Sample) {
+    let line = SIDE_BY_SIDE
+        .iter()
+        .zip(measured)
+        .map(|(many, times)| (*many as f64 - 1.0, of(times).mean()));
+    let (alone_ms, each_more_ms) = fit(&line.collect::<Vec<_>>());
+    station.alone_ms = alone_ms.max(0.01);
+    station.each_more_ms = each_more_ms.max(0.0);
+    station.spread = of(&measured[0]).spread();
 }
 
 /// The line through these points with the least squared error relative to each: a tenth too much counts alike anywhere.

@@ -14,12 +14,14 @@ use crate::metrics::{self, Lookup};
 use crate::revisions::Revisions;
 
 mod gate;
+mod leased;
 mod recorded;
 mod shelf;
 mod unhelpful;
 mod writer;
 
 use gate::RefreshGate;
+use leased::Leased;
 use recorded::Recorded;
 pub(crate) use shelf::Shelf;
 use shelf::{Entry, Found};
@@ -42,7 +44,7 @@ struct Inner<S> {
     shelf: Arc<Shelf>,
     /// What consults on a miss and for a refresh alike, so that the two share a flight; what it brings is put on the
     /// shelf once per flight, not once per caller.
-    source: Coalesced<Recorded<S>>,
+    source: Coalesced<Leased<Recorded<S>>>,
     gate: RefreshGate,
     unhelpful: Unhelpful,
     refresh_timeout: Duration,
@@ -53,6 +55,7 @@ struct Inner<S> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) flights_max: usize,
+    pub(crate) lease_wait: Duration,
     pub(crate) refreshes_max: usize,
     pub(crate) refresh_timeout: Duration,
     pub(crate) refresh_retry: Duration,
@@ -62,8 +65,9 @@ pub(crate) struct Limits {
 impl<S: KnowledgeSource + 'static> Cached<S> {
     pub(crate) fn new(source: S, keys: Arc<Keys>, shelf: Arc<Shelf>, limits: Limits) -> Self {
         let recorded = Recorded::new(source, Arc::clone(&keys), Arc::clone(&shelf));
+        let leased = Leased::new(recorded, Arc::clone(&keys), Arc::clone(&shelf), limits.lease_wait);
         let inner = Inner {
-            source: Coalesced::new(recorded, Arc::clone(&keys), limits.flights_max),
+            source: Coalesced::new(leased, Arc::clone(&keys), limits.flights_max),
             keys,
             shelf,
             gate: RefreshGate::new(limits.refreshes_max),

@@ -62,6 +62,16 @@ pub struct Config {
     pub refresh_retry: Duration,
     /// Distinct questions before the Oracle at one time. Further ones are refused at once as busy.
     pub flights_max: usize,
+    /// How long one process may hold a question for all that share the store, so that the Oracle is asked once. A process
+    /// that dies holds it this long, and the others no longer than `lease_wait`. Zero: each process asks for itself.
+    #[serde(with = "duration_text")]
+    pub lease_ttl: Duration,
+    /// How long a process waits for another one's answer, and at most half of its own time; then it asks anyway.
+    #[serde(with = "duration_text")]
+    pub lease_wait: Duration,
+    /// After a user was erased, how long nothing is remembered for them: longer than any question already asked may take.
+    #[serde(with = "duration_text")]
+    pub erase_fence: Duration,
 
     /// The Oracle's revisions, if they are known beforehand; then remembered knowledge is found even if the Oracle has
     /// never been reached. What the Oracle says about itself overrides them. Both or neither.
@@ -77,14 +87,38 @@ pub enum StoreKind {
     Redis,
 }
 
+/// What stands behind the store's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    /// One server, or a proxy that looks like one.
+    #[default]
+    Standalone,
+    /// Redis Cluster: each node keeps its share of the slots, and one node's loss costs its share alone.
+    Cluster,
+    /// Sentinels say which server is the master now.
+    Sentinel,
+}
+
 /// A connection to Redis or Valkey that never costs a caller more than `get_timeout`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `redis://[user:password@]host:port[/db]`; with `rediss://` over TLS.
+    /// `standalone`, `cluster` or `sentinel`.
+    pub mode: RedisMode,
+    /// `redis://[user:password@]host:port[/db]`; with `rediss://` over TLS. In a cluster the address is that of one node,
+    /// with sentinels that of one sentinel; credentials, TLS and database are always those of the servers with the data.
     pub url: Option<Secret>,
     /// A file with the URL, instead of `url`.
     pub url_file: Option<PathBuf>,
+    /// Further nodes of the cluster, or further sentinels: `host:port`. Asked when those before them do not answer.
+    pub seeds: Vec<String>,
+    /// With sentinels: the name under which they watch the master.
+    pub sentinel_master: Option<String>,
+    /// `[user:]password` of the sentinels themselves, where they ask for one.
+    pub sentinel_credential: Option<Secret>,
+    /// A file with it, instead of `sentinel_credential`.
+    pub sentinel_credential_file: Option<PathBuf>,
     /// With `rediss://`: PEM file with the authorities that the server's certificate must come from. Without it: those
     /// that the system trusts.
     pub ca_file: Option<PathBuf>,
@@ -115,6 +149,15 @@ pub struct RedisConfig {
     pub ping_every: Duration,
     /// Commands waiting for the connection's writer.
     pub commands_queued_max: usize,
+    /// How often the cluster's map, or the sentinels' word about the master, is asked for while nothing seems wrong. A
+    /// lost node or a redirection asks at once.
+    #[serde(with = "duration_text")]
+    pub topology_every: Duration,
+    /// Nodes of a cluster that are connected to; slots of further ones are misses.
+    pub nodes_max: usize,
+    /// Entries of one user that are remembered; the first to expire make room for further ones. The index that makes
+    /// erasing a user possible is no longer than this.
+    pub user_entries_max: usize,
 }
 
 /// A credential: taken in, never shown.
@@ -149,6 +192,12 @@ impl Config {
         }
         if self.refresh_timeout.is_zero() {
             return Err(Error::config("refresh_timeout", "must be above zero"));
+        }
+        if self.erase_fence < self.refresh_timeout {
+            return Err(Error::config(
+                "erase_fence",
+                "must not be below refresh_timeout: a refresh on its way would bring back what was erased",
+            ));
         }
         if self.oracle_revision.is_some() != self.template_revision.is_some() {
             return Err(Error::config(
@@ -208,6 +257,7 @@ impl RedisConfig {
             ("redis.connect_timeout", self.connect_timeout),
             ("redis.retry_min", self.retry_min),
             ("redis.ping_every", self.ping_every),
+            ("redis.topology_every", self.topology_every),
         ];
         if let Some((field, _)) = above_zero.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(Error::config(field, "must be above zero"));
@@ -227,7 +277,48 @@ impl RedisConfig {
         if !(0.0..=1.0).contains(&self.timeouts_share_max) {
             return Err(Error::config("redis.timeouts_share_max", "must be from 0 to 1"));
         }
+        self.check_mode()
+    }
+
+    fn check_mode(&self) -> Result<(), Error> {
+        if self.mode == RedisMode::Standalone && !self.seeds.is_empty() {
+            return Err(Error::config(
+                "redis.seeds",
+                "are for redis.mode = \"cluster\" or \"sentinel\"",
+            ));
+        }
+        let sentinel = self.mode == RedisMode::Sentinel;
+        if sentinel && self.sentinel_master.as_deref().is_none_or(str::is_empty) {
+            return Err(Error::config(
+                "redis.sentinel_master",
+                "is required with redis.mode = \"sentinel\": the name under which the sentinels watch the master",
+            ));
+        }
+        let theirs = self.sentinel_master.is_some()
+            || self.sentinel_credential.is_some()
+            || self.sentinel_credential_file.is_some();
+        if !sentinel && theirs {
+            return Err(Error::config(
+                "redis.sentinel_master",
+                "and sentinel_credential are for redis.mode = \"sentinel\"",
+            ));
+        }
+        if self.nodes_max == 0 {
+            return Err(Error::config("redis.nodes_max", "must be at least 1"));
+        }
+        if self.user_entries_max == 0 {
+            return Err(Error::config("redis.user_entries_max", "must be at least 1"));
+        }
         Ok(())
+    }
+
+    pub(crate) fn read_sentinel_credential(&self) -> Result<Option<Secret>, Error> {
+        one_of(
+            &self.sentinel_credential,
+            self.sentinel_credential_file.as_deref(),
+            "redis.sentinel_credential",
+            "redis.sentinel_credential_file",
+        )
     }
 
     pub(crate) fn read_url(&self) -> Result<Secret, Error> {
@@ -274,6 +365,9 @@ impl Default for Config {
             refresh_timeout: Duration::from_secs(10),
             refresh_retry: Duration::from_secs(5),
             flights_max: 1024,
+            lease_ttl: Duration::from_secs(10),
+            lease_wait: Duration::from_secs(2),
+            erase_fence: Duration::from_secs(60),
             oracle_revision: None,
             template_revision: None,
         }
@@ -283,8 +377,13 @@ impl Default for Config {
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
+            mode: RedisMode::Standalone,
             url: None,
             url_file: None,
+            seeds: Vec::new(),
+            sentinel_master: None,
+            sentinel_credential: None,
+            sentinel_credential_file: None,
             ca_file: None,
             cert_file: None,
             key_file: None,
@@ -297,6 +396,9 @@ impl Default for RedisConfig {
             retry_max: Duration::from_secs(1),
             ping_every: Duration::from_secs(1),
             commands_queued_max: 1024,
+            topology_every: Duration::from_secs(30),
+            nodes_max: 256,
+            user_entries_max: 4096,
         }
     }
 }
@@ -394,7 +496,7 @@ mod tests {
     #[test]
     fn contradicting_limits_are_refused_by_name() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 15] = [
             ("key_prefix", |c| c.key_prefix = "a:b".into()),
             ("ttl_soft", |c| c.ttl_soft = c.ttl_hard * 2),
             ("ttl_hard", |c| c.ttl_hard = Duration::MAX),
@@ -404,6 +506,14 @@ mod tests {
             ("oracle_revision", |c| c.oracle_revision = Some("o".into())),
             ("redis.retry_min", |c| c.redis.retry_min = Duration::from_secs(60)),
             ("redis.get_timeout", |c| c.redis.get_timeout = Duration::ZERO),
+            ("redis.seeds", |c| c.redis.seeds = vec!["h:1".into()]),
+            ("redis.sentinel_master", |c| c.redis.mode = RedisMode::Sentinel),
+            ("redis.sentinel_master", |c| {
+                c.redis.sentinel_master = Some("m".into())
+            }),
+            ("redis.nodes_max", |c| c.redis.nodes_max = 0),
+            ("redis.user_entries_max", |c| c.redis.user_entries_max = 0),
+            ("erase_fence", |c| c.erase_fence = Duration::from_secs(1)),
         ];
         for (field, change) in cases {
             let mut config = Config::default();

@@ -26,6 +26,8 @@ pub struct KeyDigest(pub [u8; 32]);
 #[derive(Clone)]
 pub struct Key {
     name: String,
+    /// What every name of the same user begins with; nothing for the nameless, whom nobody can ask to erase.
+    owner: Option<String>,
     digest: KeyDigest,
     seal: [u8; 32],
 }
@@ -62,6 +64,10 @@ impl Key {
 
     pub fn digest(&self) -> &KeyDigest {
         &self.digest
+    }
+
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     pub(crate) fn seal(&self) -> &[u8; 32] {
@@ -102,18 +108,27 @@ impl Keyring {
         hash.text(question.language);
         let digest = KeyDigest(finish(&mut hash));
 
-        let name = format!(
-            "{}:{{{}:{}}}:{}",
-            self.prefix,
-            self.tenant_label(tenant),
-            self.user_label(tenant, user.as_ref(), question.history),
-            hex::encode(&digest.0[..20]),
-        );
+        let owner = self.owner_of(tenant, user.as_ref(), question.history);
         Key {
-            name,
+            name: format!("{owner}:{}", hex::encode(&digest.0[..20])),
+            owner: user.is_some().then_some(owner),
             digest,
             seal: self.seal(tenant),
         }
+    }
+
+    /// What the names of all that is remembered for this user begin with, a colon following.
+    pub fn owner(&self, tenant: &TenantId, user: &UserId) -> String {
+        self.owner_of(tenant, Some(user), HistoryDigest([0; 16]))
+    }
+
+    fn owner_of(&self, tenant: &TenantId, user: Option<&UserId>, history: HistoryDigest) -> String {
+        format!(
+            "{}:{{{}:{}}}",
+            self.prefix,
+            self.tenant_label(tenant),
+            self.user_label(tenant, user, history),
+        )
     }
 
     /// Where the latest revisions are remembered: one small entry for all tenants.
@@ -125,6 +140,7 @@ impl Keyring {
         let mut hash = keyed(&self.secret, "refract.knowledge.seal.revisions");
         Key {
             name,
+            owner: None,
             digest,
             seal: finish(&mut hash),
         }
@@ -374,6 +390,9 @@ mod tests {
         two.oracle = "o2".into();
         let (one, two) = (key_of(&ring, &one), key_of(&ring, &two));
         assert_eq!(tag(&one), tag(&two));
+        let owner = ring.owner(&TenantId::new("acme"), &UserId::new("ann@example.org"));
+        assert_eq!(one.owner(), Some(&*owner));
+        assert!(one.name.starts_with(&format!("{owner}:")) && two.name.starts_with(&format!("{owner}:")));
         assert_ne!(one.name, two.name);
         assert!(!one.name.contains("ann") && !format!("{one:?}{ring:?}").contains("ann"));
 

@@ -1,7 +1,7 @@
 //! Remembering what the Oracle said.
 //!
 //! ```text
-//!  consult(pair, history) ─▶ [Cached: first level ─▶ store] ─miss─▶ [Coalesced] ─▶ [recorded] ─▶ the Oracle
+//!  consult(pair, history) ─▶ [Cached: first level ─▶ store] ─miss─▶ [Coalesced] ─▶ [leased] ─▶ [recorded] ─▶ the Oracle
 //!                                    │ past its soft age: served at once, one refresh behind it ─▲
 //! ```
 //!
@@ -36,7 +36,7 @@ pub use cached::Cached;
 pub use clock::Clock;
 pub use coalesced::Coalesced;
 pub use codec::Codec;
-pub use config::{Config, RedisConfig, Secret, StoreKind};
+pub use config::{Config, RedisConfig, RedisMode, Secret, StoreKind};
 pub use error::Error;
 pub use key::{Key, Keyring, Keys};
 pub use open::{Control, Parts, open, open_with};

@@ -18,6 +18,9 @@ const STORE_UP: &str = "refract_knowledge_store_up";
 const STORE_ERRORS: &str = "refract_knowledge_store_errors_total";
 const STORE_SECONDS: &str = "refract_knowledge_store_seconds";
 const CONNECTIONS: &str = "refract_knowledge_store_connections_total";
+const LEASES: &str = "refract_knowledge_leases_total";
+const REDIRECTS: &str = "refract_knowledge_store_redirects_total";
+const NODES: &str = "refract_knowledge_store_nodes";
 
 /// How a look-up ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub fn describe() {
     describe_gauge!(FLIGHTS_NOW, "Distinct questions before the Oracle now");
     describe_counter!(
         WRITES,
-        "Entries written by outcome: ok, failed, dropped, too_large"
+        "Entries written by outcome: ok, failed, dropped, too_large, erased"
     );
     describe_counter!(
         EVICTIONS,
@@ -81,6 +84,15 @@ pub fn describe() {
         CONNECTIONS,
         "Attempts to connect to the store by outcome: ok, failed"
     );
+    describe_counter!(
+        LEASES,
+        "Questions before the Oracle across processes by role: led, followed, overdue, unavailable"
+    );
+    describe_counter!(
+        REDIRECTS,
+        "Commands that a cluster's node sent to another one, by kind: moved, ask"
+    );
+    describe_gauge!(NODES, "Servers of the store by state: up, down");
 }
 
 pub(crate) fn lookup(outcome: Lookup, took: Duration) {
@@ -142,4 +154,17 @@ pub(crate) fn store_command(command: &'static str, took: Duration) {
 
 pub(crate) fn connection(ok: bool) {
     counter!(CONNECTIONS, "outcome" => if ok { "ok" } else { "failed" }).increment(1);
+}
+
+pub(crate) fn redirect(kind: &'static str) {
+    counter!(REDIRECTS, "kind" => kind).increment(1);
+}
+
+pub(crate) fn nodes(up: usize, down: usize) {
+    gauge!(NODES, "state" => "up").set(up as f64);
+    gauge!(NODES, "state" => "down").set(down as f64);
+}
+
+pub(crate) fn lease(role: &'static str) {
+    counter!(LEASES, "role" => role).increment(1);
 }

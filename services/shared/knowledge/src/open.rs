@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use refract_domain::{History, KnowledgeSource, Pair};
+use refract_domain::{History, KnowledgeSource, Pair, TenantId, UserId};
 use tokio::sync::watch;
 
 use crate::cached::{Cached, Limits, Shelf};
@@ -73,6 +73,7 @@ pub fn open_with(
     let shelf = Arc::new(Shelf::new(config, parts.store, parts.codec, parts.clock));
     let limits = Limits {
         flights_max: config.flights_max,
+        lease_wait: config.lease_wait,
         refreshes_max: config.refreshes_max,
         refresh_timeout: config.refresh_timeout,
         refresh_retry: config.refresh_retry,
@@ -105,6 +106,13 @@ impl Control {
     /// Returns when everything queued has been written: on the way out.
     pub async fn flush(&self) {
         self.shelf.flush().await;
+    }
+
+    /// Erases what is remembered for one user of one tenant, whatever history, item and revision it was for: here at
+    /// once, in the store before this returns; answers to questions already asked are not remembered either. Other
+    /// processes may serve what they hold in their first level for another `l1_ttl`. How many entries the store had.
+    pub async fn erase(&self, tenant: &TenantId, user: &UserId) -> Result<u64, Error> {
+        self.shelf.erase(&self.keys.ring.owner(tenant, user)).await
     }
 
     /// Forgets what is remembered about one question under the revisions in use, here and in the store.

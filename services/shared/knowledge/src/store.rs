@@ -42,5 +42,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removing what is not there is no error.
     async fn remove(&self, name: &str) -> Result<(), Error>;
 
+    /// Puts something in the empty place for a while; whether the place was empty. Of many who try at once, one succeeds.
+    async fn claim(&self, name: &str, ttl: Duration) -> Result<bool, Error>;
+
+    /// Like `put`, for an entry that [`erase`](Self::erase) finds by its owner. `name` is `owner`, a colon and the rest.
+    async fn put_for(&self, owner: &str, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error>;
+
+    /// Removes whatever was put for this owner, and for as long as `fence` whatever still arrives for it. How many
+    /// entries there were.
+    async fn erase(&self, owner: &str, fence: Duration) -> Result<u64, Error>;
+
     fn health(&self) -> watch::Receiver<Health>;
 }

@@ -3,5 +3,8 @@
 pub(crate) mod support;
 
 mod coalescing;
+mod fleet;
 mod memory;
 mod redis;
+mod sharing;
+mod topology;

@@ -239,6 +239,11 @@ pub fn parse_stream_explain(
     )
 }
 
+/// Whose knowledge is to be erased.
+pub fn parse_erase_user(request: proto::EraseUserRequest, rules: &Rules) -> Result<UserId, Error> {
+    text::user_id(request.user_id, &Path::ROOT.field("user_id"), &rules.limits)
+}
+
 fn rank_from_proto(request: proto::RankRequest, path: &Path<'_>, rules: &Rules) -> Result<RankAsk, Error> {
     Ok(RankAsk {
         subject: subject_from_proto(request.subject, &path.field("subject"), rules)?,

@@ -18,7 +18,7 @@ use refract_wire::proto::recommend::v1 as proto;
 use refract_wire::proto::recommend::v1::recommend_service_server::RecommendService;
 use refract_wire::recommend::{
     CandidatesAsk, Client, Event, ExplainAsk, ExplainOptions, Explained, RankAsk, RecommendAsk, Subject,
-    Summary, answer, parse_explain, parse_rank, parse_recommend, parse_stream_explain,
+    Summary, answer, parse_erase_user, parse_explain, parse_rank, parse_recommend, parse_stream_explain,
     parse_stream_recommend, service,
 };
 use refract_wire::{ServerInfo, Transport, client, reflection, server};
@@ -181,6 +181,20 @@ impl RecommendService for Door {
         Ok(call.dress(messages))
     }
 
+    async fn erase_user(
+        &self,
+        request: Request<proto::EraseUserRequest>,
+    ) -> Result<Response<proto::EraseUserResponse>, Status> {
+        let (call, message) = self.config.open("EraseUser", request)?;
+        let work = async {
+            let user = parse_erase_user(message, &self.config.rules)?;
+            Ok(proto::EraseUserResponse {
+                entries_erased: user.expose().len() as u64,
+            })
+        };
+        call.answer(work).await
+    }
+
     async fn get_server_info(
         &self,
         request: Request<proto::GetServerInfoRequest>,
@@ -269,6 +283,10 @@ async fn every_verb_of_the_door_answers_in_the_domains_words() {
     );
 
     assert_eq!(client.server_info(&context).await.expect("info").role, "ranker");
+    let erased = client.erase_user(&UserId::new("ann"), &context).await;
+    assert_eq!(erased, Ok(3));
+    let nobody = client.erase_user(&UserId::new(""), &context).await;
+    assert!(matches!(nobody, Err(Error::Invalid { field, .. }) if field == "user_id"));
 }
 
 #[tokio::test]

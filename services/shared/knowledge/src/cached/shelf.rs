@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use refract_domain::{Freshness, Knowledge};
 use tokio::time::Instant;
 
-use super::writer::Writer;
+use super::writer::{Put, Writer};
 use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::config::Config;
@@ -48,6 +48,10 @@ pub(crate) struct Shelf {
     ttl_jitter: f64,
     l1_ttl: Duration,
     entry_bytes_max: usize,
+    lease_ttl: Duration,
+    erase_fence: Duration,
+    /// Owners erased a moment ago by this process, until when nothing is taken for them.
+    erased: Cache<String, Instant>,
     /// When the store was last asked for the revisions and had none.
     asked: Mutex<Option<Instant>>,
     /// When the revisions were last written to the store.
@@ -57,9 +61,26 @@ pub(crate) struct Shelf {
 #[derive(Clone)]
 struct Held {
     entry: Arc<Entry>,
+    owner: Option<Arc<str>>,
     until: Instant,
     bytes: u32,
 }
+
+/// A question held for all processes that share the store; given back when it is dropped.
+///
+/// Nothing in it says whose it is, and no script compares before removing: a lease is only given back while so little of
+/// its time has passed that it cannot be another's yet.
+pub(super) struct Lease<'a> {
+    writer: &'a Writer,
+    name: String,
+    until: Instant,
+}
+
+/// A lease is not given back in the last part of its time: clocks run unequally, and removing takes a while.
+const LEASE_MARGIN: f64 = 0.2;
+
+/// Owners whose erasure is kept in mind.
+const OWNERS_ERASED_MAX: u64 = 10_000;
 
 /// Clocks of two machines may differ by this much before an entry of the future is refused.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
@@ -96,6 +117,12 @@ impl Shelf {
             ttl_jitter: config.ttl_jitter,
             l1_ttl: config.l1_ttl,
             entry_bytes_max: config.entry_bytes_max,
+            lease_ttl: config.lease_ttl,
+            erase_fence: config.erase_fence,
+            erased: Cache::builder()
+                .max_capacity(OWNERS_ERASED_MAX)
+                .time_to_live(config.erase_fence)
+                .build(),
             asked: Mutex::default(),
             told: Mutex::default(),
         }
@@ -117,22 +144,45 @@ impl Shelf {
         {
             return (Found::Entry(held.entry), true);
         }
+        (self.find_stored(key).await, false)
+    }
+
+    /// What the store knows, whatever the first level says.
+    pub(crate) async fn find_stored(&self, key: &Key) -> Found {
         let bytes = match self.store.get(key.name()).await {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return (Found::Nothing, false),
-            Err(_) => return (Found::Failed, false),
+            Ok(None) => return Found::Nothing,
+            Err(_) => return Found::Failed,
         };
         match self.read(key, &bytes) {
             Ok(entry) => {
                 let entry = Arc::new(entry);
                 self.hold(key, &entry, bytes.len()).await;
-                (Found::Entry(entry), false)
+                Found::Entry(entry)
             }
             Err(corrupt) => {
                 metrics::corrupt(corrupt.reason());
-                (Found::Corrupt, false)
+                Found::Corrupt
             }
         }
+    }
+
+    /// Holds the question for as long as `ttl`; `None` while another process holds it.
+    pub(super) async fn lease(&self, key: &Key, ttl: Duration) -> Result<Option<Lease<'_>>, crate::Error> {
+        let name = format!("{}:lease", key.name());
+        // Counted from before it was asked for: never longer than the store counts.
+        let until = Instant::now() + ttl.mul_f64(1.0 - LEASE_MARGIN);
+        let taken = self.store.claim(&name, ttl).await?;
+        // Made only if it was taken: dropping one that was not would give back another's.
+        Ok(taken.then(|| Lease {
+            writer: &self.writer,
+            name,
+            until,
+        }))
+    }
+
+    pub(super) fn lease_ttl(&self) -> Duration {
+        self.lease_ttl
     }
 
     /// Into the first level now, into the store when its turn comes.
@@ -154,9 +204,40 @@ impl Shelf {
             metrics::write("too_large");
             return;
         }
+        if let Some(owner) = key.owner()
+            && let Some(until) = self.erased.get(owner).await
+            && Instant::now() < until
+        {
+            metrics::write("erased");
+            return;
+        }
         self.hold(key, &Arc::new(Entry { knowledge, times }), value.len())
             .await;
-        self.writer.put(key.name().to_owned(), value, hard);
+        self.writer.put(Put {
+            owner: key.owner().map(str::to_owned),
+            name: key.name().to_owned(),
+            value,
+            ttl: hard,
+        });
+    }
+
+    /// Everything remembered for this owner, here and in the store, and what is still on its way. How many entries the
+    /// store had.
+    pub(crate) async fn erase(&self, owner: &str) -> Result<u64, crate::Error> {
+        self.erased
+            .insert(owner.to_owned(), Instant::now() + self.erase_fence)
+            .await;
+        if let Some(first) = &self.first {
+            let theirs = first
+                .iter()
+                .filter(|(_, held)| held.owner.as_deref() == Some(owner))
+                .map(|(digest, _)| digest);
+            let theirs: Vec<_> = theirs.collect();
+            for digest in theirs {
+                first.invalidate(&*digest).await;
+            }
+        }
+        self.store.erase(owner, self.erase_fence).await
     }
 
     pub(crate) async fn forget(&self, key: &Key) -> Result<(), crate::Error> {
@@ -215,7 +296,12 @@ impl Shelf {
         };
         let key = keys.ring.revisions_key();
         let value = envelope::seal(&key, times, &revisions.encode());
-        self.writer.put(key.name().to_owned(), value, ttl);
+        self.writer.put(Put {
+            owner: None,
+            name: key.name().to_owned(),
+            value,
+            ttl,
+        });
     }
 
     fn read(&self, key: &Key, bytes: &[u8]) -> Result<Entry, Corrupt> {
@@ -232,11 +318,18 @@ impl Shelf {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let held = Held {
                 entry: Arc::clone(entry),
+                owner: key.owner().map(Arc::from),
                 until: Instant::now() + self.l1_ttl,
                 bytes,
             };
             first.insert(*key.digest(), held).await;
         }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.writer.release(std::mem::take(&mut self.name), self.until);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::metrics;
 use crate::store::Store;
@@ -16,12 +17,22 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 enum Job {
-    Put {
+    Put(Put),
+    /// Removes what this process put there, unless its time may be over and another's put in its place.
+    Release {
         name: String,
-        value: Vec<u8>,
-        ttl: Duration,
+        until: Instant,
     },
     Flush(oneshot::Sender<()>),
+}
+
+/// An entry on its way to the store.
+#[derive(Debug)]
+pub(super) struct Put {
+    pub(super) owner: Option<String>,
+    pub(super) name: String,
+    pub(super) value: Vec<u8>,
+    pub(super) ttl: Duration,
 }
 
 impl Writer {
@@ -33,10 +44,15 @@ impl Writer {
     }
 
     /// Never waits: a full queue means that the store is slower than the Oracle, and one entry less is no loss.
-    pub(super) fn put(&self, name: String, value: Vec<u8>, ttl: Duration) {
-        if self.jobs.try_send(Job::Put { name, value, ttl }).is_err() {
+    pub(super) fn put(&self, put: Put) {
+        if self.jobs.try_send(Job::Put(put)).is_err() {
             metrics::write("dropped");
         }
+    }
+
+    /// After everything put before has been written. If the queue is full, the name's own time has to end it.
+    pub(super) fn release(&self, name: String, until: Instant) {
+        let _ = self.jobs.try_send(Job::Release { name, until });
     }
 
     /// Returns when everything queued before has been written, or has failed to be.
@@ -54,18 +70,19 @@ async fn write(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Job>) {
     const AT_ONCE_MAX: usize = 32;
     let mut jobs = Vec::with_capacity(AT_ONCE_MAX);
     while queue.recv_many(&mut jobs, AT_ONCE_MAX).await > 0 {
-        let mut flushed = Vec::new();
-        let puts = jobs.drain(..).filter_map(|job| match job {
-            Job::Put { name, value, ttl } => Some((name, value, ttl)),
-            Job::Flush(done) => {
-                flushed.push(done);
-                None
+        let (mut puts, mut releases, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+        for job in jobs.drain(..) {
+            match job {
+                Job::Put(it) => puts.push(put(&*store, it)),
+                Job::Release { name, until } => releases.push((name, until)),
+                Job::Flush(done) => flushed.push(done),
             }
-        });
-        let puts: Vec<_> = puts.collect();
+        }
+        join_all(puts).await;
         join_all(
-            puts.into_iter()
-                .map(|(name, value, ttl)| put(&*store, name, value, ttl)),
+            releases
+                .into_iter()
+                .map(|(name, until)| release(&*store, name, until)),
         )
         .await;
         for done in flushed {
@@ -75,8 +92,24 @@ async fn write(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Job>) {
     }
 }
 
-async fn put(store: &dyn Store, name: String, value: Vec<u8>, ttl: Duration) {
-    let written = store.put(&name, value, ttl).await;
+async fn put(store: &dyn Store, put: Put) {
+    let Put {
+        owner,
+        name,
+        value,
+        ttl,
+    } = put;
+    let written = match owner {
+        Some(owner) => store.put_for(&owner, &name, value, ttl).await,
+        None => store.put(&name, value, ttl).await,
+    };
     // The reason is counted by the store.
     metrics::write(if written.is_ok() { "ok" } else { "failed" });
+}
+
+async fn release(store: &dyn Store, name: String, until: Instant) {
+    if Instant::now() < until {
+        // What could not be removed ends by itself.
+        let _ = store.remove(&name).await;
+    }
 }

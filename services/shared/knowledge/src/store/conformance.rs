@@ -23,6 +23,9 @@ pub async fn check(store: &dyn Store) {
     removed_is_gone_and_may_be_removed_again(store).await;
     any_bytes_and_big_values_survive(store).await;
     many_at_once_do_not_mix(store).await;
+    one_claim_at_a_time(store).await;
+    an_owner_is_erased_and_nobody_else(store).await;
+    what_arrives_after_an_erasure_is_turned_back_for_a_while(store).await;
 }
 
 async fn it_comes_up(store: &dyn Store) {
@@ -144,6 +147,63 @@ async fn many_at_once_do_not_mix(store: &dyn Store) {
         assert_eq!(get(store, &name).await, Some(value));
     }))
     .await;
+}
+
+async fn one_claim_at_a_time(store: &dyn Store) {
+    let claim = |ttl| async move {
+        store
+            .claim("x:{claim}:1", ttl)
+            .await
+            .expect("claims must be answered")
+    };
+    let taken = join_all((0..50).map(|_| claim(LONG))).await;
+    assert_eq!(
+        taken.iter().filter(|taken| **taken).count(),
+        1,
+        "one of many at once"
+    );
+    store.remove("x:{claim}:1").await.expect("removing must work");
+    assert!(claim(SHORT).await, "given back");
+    assert!(!claim(SHORT).await, "still held");
+    sleep(SHORT * 3).await;
+    assert!(claim(LONG).await, "run out");
+}
+
+async fn put_for(store: &dyn Store, owner: &str, rest: &str) {
+    store
+        .put_for(owner, &format!("{owner}:{rest}"), b"value".to_vec(), LONG)
+        .await
+        .expect("a store that is up must take values");
+}
+
+async fn an_owner_is_erased_and_nobody_else(store: &dyn Store) {
+    let owners = ["x:{t:u1}", "x:{t:u2}", "x:{t:u11}"];
+    for owner in owners {
+        for n in 0..40 {
+            put_for(store, owner, &n.to_string()).await;
+        }
+    }
+    store.remove("x:{t:u1}:7").await.expect("removing must work");
+    let erased = store.erase(owners[0], SHORT).await.expect("erasing must work");
+    assert_eq!(erased, 39);
+    for n in 0..40 {
+        assert_eq!(get(store, &format!("x:{{t:u1}}:{n}")).await, None);
+        assert!(get(store, &format!("x:{{t:u2}}:{n}")).await.is_some());
+        assert!(get(store, &format!("x:{{t:u11}}:{n}")).await.is_some());
+    }
+    let again = store.erase(owners[0], SHORT).await.expect("erasing must work");
+    assert_eq!(again, 0, "there is nothing left");
+}
+
+async fn what_arrives_after_an_erasure_is_turned_back_for_a_while(store: &dyn Store) {
+    put_for(store, "x:{t:u3}", "1").await;
+    let fence = SHORT * 10;
+    store.erase("x:{t:u3}", fence).await.expect("erasing must work");
+    put_for(store, "x:{t:u3}", "2").await;
+    assert_eq!(get(store, "x:{t:u3}:2").await, None);
+    sleep(fence * 2).await;
+    put_for(store, "x:{t:u3}", "3").await;
+    assert!(get(store, "x:{t:u3}:3").await.is_some());
 }
 
 async fn get(store: &dyn Store, name: &str) -> Option<Vec<u8>> {

@@ -18,8 +18,13 @@ use crate::store::{Health, Store};
 /// What an entry costs besides its own bytes: map, policy and allocation, roughly.
 const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
+/// Owners whose erasure is kept in mind.
+const OWNERS_ERASED_MAX: u64 = 10_000;
+
 pub struct MemoryStore {
     entries: Cache<String, Held>,
+    /// Owners that were erased a moment ago, until when nothing is taken for them.
+    erased: Cache<String, Instant>,
     health: watch::Sender<Health>,
 }
 
@@ -29,6 +34,8 @@ struct Held {
     /// Checked when read, on the runtime's clock, which tests can pause. moka's own expiry gives the memory back.
     until: Instant,
     ttl: Duration,
+    /// Put for an owner, and erased with them; a claim is not.
+    is_owned: bool,
 }
 
 struct ByTtl;
@@ -53,6 +60,7 @@ impl MemoryStore {
         metrics::store_up(true);
         Self {
             entries,
+            erased: Cache::builder().max_capacity(OWNERS_ERASED_MAX).build(),
             health: watch::Sender::new(Health::Up),
         }
     }
@@ -68,17 +76,7 @@ impl Store for MemoryStore {
     }
 
     async fn put(&self, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error> {
-        let ttl = ttl.max(Duration::from_millis(1));
-        self.entries
-            .insert(
-                name.to_owned(),
-                Held {
-                    value: value.into(),
-                    until: Instant::now() + ttl,
-                    ttl,
-                },
-            )
-            .await;
+        self.entries.insert(name.to_owned(), held(value, ttl)).await;
         Ok(())
     }
 
@@ -87,8 +85,57 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn claim(&self, name: &str, ttl: Duration) -> Result<bool, Error> {
+        let place = self.entries.entry_by_ref(name);
+        let empty = |there: &Held| there.until <= Instant::now();
+        let entry = place
+            .or_insert_with_if(std::future::ready(held(Vec::new(), ttl)), empty)
+            .await;
+        Ok(entry.is_fresh())
+    }
+
+    async fn put_for(&self, owner: &str, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error> {
+        let held = Held {
+            is_owned: true,
+            ..held(value, ttl)
+        };
+        self.entries.insert(name.to_owned(), held).await;
+        // After the entry, so that of an erasure at the same time one of the two sees the other.
+        if self
+            .erased
+            .get(owner)
+            .await
+            .is_some_and(|until| Instant::now() < until)
+        {
+            self.remove(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn erase(&self, owner: &str, fence: Duration) -> Result<u64, Error> {
+        self.erased.insert(owner.to_owned(), Instant::now() + fence).await;
+        let is_theirs = |name: &str| name.strip_prefix(owner).is_some_and(|rest| rest.starts_with(':'));
+        let theirs = self.entries.iter();
+        let theirs = theirs.filter(|(name, held)| held.is_owned && is_theirs(name));
+        let theirs: Vec<_> = theirs.map(|(name, _)| name).collect();
+        for name in &theirs {
+            self.entries.invalidate(&**name).await;
+        }
+        Ok(theirs.len() as u64)
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+}
+
+fn held(value: Vec<u8>, ttl: Duration) -> Held {
+    let ttl = ttl.max(Duration::from_millis(1));
+    Held {
+        value: value.into(),
+        until: Instant::now() + ttl,
+        ttl,
+        is_owned: false,
     }
 }
 

@@ -493,6 +493,18 @@ impl Store for Bad {
         Err(crate::Error::StoreUnavailable)
     }
 
+    async fn claim(&self, _: &str, _: Duration) -> Result<bool, crate::Error> {
+        Err(crate::Error::StoreUnavailable)
+    }
+
+    async fn put_for(&self, _: &str, _: &str, _: Vec<u8>, _: Duration) -> Result<(), crate::Error> {
+        Err(crate::Error::StoreUnavailable)
+    }
+
+    async fn erase(&self, _: &str, _: Duration) -> Result<u64, crate::Error> {
+        Err(crate::Error::StoreUnavailable)
+    }
+
     fn health(&self) -> watch::Receiver<Health> {
         self.1.subscribe()
     }

@@ -254,6 +254,16 @@ impl Redis {
         crate::Secret::new(format!("redis://127.0.0.1:{}", self.port))
     }
 
+    pub(crate) async fn names(&self) -> Vec<String> {
+        let client = redis::Client::open(self.url().expose()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .unwrap()
+    }
+
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

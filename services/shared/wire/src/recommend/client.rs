@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use refract_domain::{Context, Error, Slate};
+use refract_domain::{Context, Error, Slate, UserId};
 
 use crate::client::{Config, checked};
 use crate::convert::item::ItemRef;
@@ -140,6 +140,17 @@ impl Client {
             checked(PEER, answer::explain_event_from_proto(message?, &rules))
         };
         Ok(Box::pin(call.messages(messages).map(event)))
+    }
+
+    /// How many entries the store held for this user and holds no more.
+    pub async fn erase_user(&self, user: &UserId, context: &Context) -> Result<u64, Error> {
+        let message = proto::EraseUserRequest {
+            user_id: user.expose().to_owned(),
+        };
+        let (call, request) = self.config.request("EraseUser", message, context)?;
+        let mut service = self.service.clone();
+        let response = call.answer(service.erase_user(request)).await?;
+        Ok(response.entries_erased)
     }
 
     pub async fn server_info(&self, context: &Context) -> Result<ServerInfo, Error> {

@@ -1,4 +1,4 @@
-//! One connection to Redis, kept by a task in the background.
+//! One connection to one server, kept by a task in the background.
 //!
 //! Why not the library's own reconnecting connection: it never reconnects after time-outs (a silently dropped path is
 //! never noticed), and while it reconnects a command waits for the reconnect and not for its own time-out. Here there
@@ -9,24 +9,52 @@ use std::time::Duration;
 use std::{fmt, sync::Arc};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, Span, info_span};
 
+use super::board::Board;
 use super::breaker::Breaker;
+use super::dial::Dialer;
+use super::sentinel::Sentinels;
 use crate::config::RedisConfig;
 use crate::error::Error;
 use crate::metrics;
 use crate::store::Health;
 
 pub(super) struct Link {
-    client: Client,
+    server: Server,
+    dialer: Dialer,
     config: RedisConfig,
     current: RwLock<Option<Connection>>,
     breaker: Mutex<Breaker>,
     lost: Notify,
     health: watch::Sender<Health>,
+    board: Arc<Board>,
+    /// This server's place on the board.
+    place: u64,
+}
+
+/// Which server a link is to.
+pub(super) enum Server {
+    At(Box<Client>),
+    Master(Box<Sentinels>),
+}
+
+/// Why a command gave no value.
+pub(super) enum Failure {
+    Error(Error),
+    /// The name lies on another node.
+    Elsewhere(Elsewhere),
+}
+
+/// Where a cluster's node sends a command that is not for it.
+pub(super) struct Elsewhere {
+    /// `host:port`; an empty host is that of the node which answered.
+    pub(super) address: String,
+    /// The slot is on its way there: this command alone, and announced by `ASKING`.
+    pub(super) asking: bool,
 }
 
 #[derive(Clone)]
@@ -50,7 +78,7 @@ pub(super) async fn keep(link: Arc<Link>) {
             Ok(inner) => {
                 link.install(Connection { inner, generation });
                 let since = Instant::now();
-                link.until_lost().await;
+                link.until_lost(generation).await;
                 wait = if since.elapsed() >= STEADY {
                     Duration::ZERO
                 } else {
@@ -58,18 +86,56 @@ pub(super) async fn keep(link: Arc<Link>) {
                 };
             }
             Err(reason) => {
-                link.say_down(reason);
+                link.say(Health::Down, reason);
                 wait = link.longer(wait);
             }
         }
     }
 }
 
+impl From<Failure> for Error {
+    /// For those who have nowhere else to go.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Error(error) => error,
+            Failure::Elsewhere(Elsewhere { asking, .. }) => {
+                let code = if asking { "ASK" } else { "MOVED" };
+                tracing::warn!(code, "the store is a cluster: set redis.mode = \"cluster\"");
+                Self::StoreRefused {
+                    code: code.to_owned(),
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    async fn find(&self) -> Result<Client, &'static str> {
+        match self {
+            Self::At(client) => Ok(Client::clone(client)),
+            Self::Master(sentinels) => sentinels.find().await,
+        }
+    }
+
+    async fn is_another_now(&self) -> bool {
+        match self {
+            Self::At(_) => false,
+            Self::Master(sentinels) => sentinels.name_another().await,
+        }
+    }
+
+    fn doubt(&self) {
+        if let Self::Master(sentinels) = self {
+            sentinels.doubt();
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn new(client: Client, config: &RedisConfig) -> Self {
-        metrics::store_up(false);
+    pub(super) fn new(server: Server, dialer: Dialer, config: &RedisConfig, board: Arc<Board>) -> Self {
         Self {
-            client,
+            server,
+            dialer,
             // Nothing that is kept needs the credentials again.
             config: RedisConfig {
                 url: None,
@@ -82,20 +148,24 @@ impl Link {
             )),
             lost: Notify::new(),
             health: watch::Sender::new(Health::Connecting),
+            place: board.enter(),
+            board,
         }
     }
 
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+    pub(super) fn is_up(&self) -> bool {
+        *self.health.borrow() == Health::Up
     }
 
-    /// Runs a command within `limit`, or fails at once if there is no connection.
+    /// Runs a command within `limit`, or fails at once if there is no connection; after `ASKING`, if it was sent here
+    /// for one.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
         label: &'static str,
         command: &Cmd,
+        asking: bool,
         limit: Duration,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Failure> {
         let began = Instant::now();
         // Pings and writes behind the answer's back belong to nobody's request.
         let span = if Span::current().is_none() {
@@ -108,9 +178,12 @@ impl Link {
                 db.operation = label
             )
         };
-        let result = self.attempt(command, began + limit, limit).instrument(span).await;
+        let result = self
+            .attempt(command, asking, began + limit, limit)
+            .instrument(span)
+            .await;
         metrics::store_command(label, began.elapsed());
-        if let Err(error) = &result {
+        if let Err(Failure::Error(error)) = &result {
             metrics::store_error(error.reason());
         }
         result
@@ -119,11 +192,13 @@ impl Link {
     async fn attempt<T: FromRedisValue>(
         &self,
         command: &Cmd,
+        asking: bool,
         until: Instant,
         limit: Duration,
-    ) -> Result<T, Error> {
-        let mut connection = self.connection(until).await.ok_or(Error::StoreUnavailable)?;
-        let answer = timeout_at(until, command.query_async::<T>(&mut connection.inner)).await;
+    ) -> Result<T, Failure> {
+        let connection = self.connection(until).await;
+        let mut connection = connection.ok_or(Failure::Error(Error::StoreUnavailable))?;
+        let answer = timeout_at(until, query::<T>(command, asking, &mut connection.inner)).await;
         match answer {
             Ok(Ok(value)) => {
                 self.breaker().succeeded(Instant::now());
@@ -134,7 +209,7 @@ impl Link {
                 if self.is_current(connection.generation) && self.breaker().failed(Instant::now()) {
                     self.lose(connection.generation, "too many time-outs");
                 }
-                Err(Error::StoreTimeout { after: limit })
+                Err(Failure::Error(Error::StoreTimeout { after: limit }))
             }
         }
     }
@@ -151,7 +226,14 @@ impl Link {
             .clone()
     }
 
-    fn failed(&self, generation: u64, error: &RedisError) -> Error {
+    fn failed(&self, generation: u64, error: &RedisError) -> Failure {
+        if let Some((address, _slot)) = error.redirect_node() {
+            self.breaker().succeeded(Instant::now());
+            return Failure::Elsewhere(Elsewhere {
+                address: address.to_owned(),
+                asking: error.kind() == ErrorKind::Server(ServerErrorKind::Ask),
+            });
+        }
         // A replica after a failover, a server that is loading or lost its master: another connection may find a better one.
         let elsewhere = matches!(
             error.kind(),
@@ -160,63 +242,59 @@ impl Link {
             )
         );
         if elsewhere || error.is_io_error() || error.is_unrecoverable_error() {
+            self.server.doubt();
             self.lose(generation, reason(error));
-            return Error::StoreUnavailable;
+            return Failure::Error(Error::StoreUnavailable);
         }
         self.breaker().succeeded(Instant::now());
-        Error::StoreRefused {
+        Failure::Error(Error::StoreRefused {
             code: error.code().unwrap_or(error.category()).to_owned(),
-        }
+        })
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, &'static str> {
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.connect_timeout))
-            // Every command has a limit of its own; a second one underneath would only blur the reasons.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(self.config.commands_queued_max);
-        let handshake = self
-            .client
-            .get_multiplexed_async_connection_with_config(&settings);
-        let connected = timeout(self.config.connect_timeout, handshake).await;
-        let result = match connected {
-            Err(_) => Err("connecting timed out"),
-            Ok(Err(error)) => Err(reason(&error)),
-            Ok(Ok(mut connection)) => {
-                let probe = Cmd::ping();
-                match timeout(
-                    self.config.get_timeout,
-                    probe.query_async::<String>(&mut connection),
-                )
-                .await
-                {
-                    Err(_) => Err("the probe timed out"),
-                    Ok(Err(error)) => Err(reason(&error)),
-                    Ok(Ok(_)) => Ok(connection),
-                }
-            }
-        };
+        let result = self.reach().await;
+        if result.is_err() {
+            self.server.doubt();
+        }
         metrics::connection(result.is_ok());
         result
+    }
+
+    async fn reach(&self) -> Result<MultiplexedConnection, &'static str> {
+        let client = self.server.find().await?;
+        let mut connection = self.dialer.connect(&client).await?;
+        let probe = Cmd::ping();
+        let probed = probe.query_async::<String>(&mut connection);
+        match timeout(self.config.get_timeout, probed).await {
+            Err(_) => Err("the probe timed out"),
+            Ok(Err(error)) => Err(reason(&error)),
+            Ok(Ok(_)) => Ok(connection),
+        }
     }
 
     fn install(&self, connection: Connection) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         self.breaker().reset();
-        metrics::store_up(true);
-        if self.health.send_replace(Health::Up) != Health::Up {
-            tracing::info!("knowledge store is up");
-        }
+        self.say(Health::Up, "");
     }
 
     /// Waits for the loss, and looks for it while nobody else uses the connection.
-    async fn until_lost(&self) {
+    async fn until_lost(&self, generation: u64) {
+        let mut news = Instant::now() + self.config.topology_every;
         loop {
             tokio::select! {
                 () = self.lost.notified() => {}
                 () = sleep(self.config.ping_every) => {
                     // The outcome is in the counters; what matters is whether there still is a connection.
-                    let _: Result<String, Error> = self.run("ping", &Cmd::ping(), self.config.get_timeout).await;
+                    let _: Result<String, Failure> =
+                        self.run("ping", &Cmd::ping(), false, self.config.get_timeout).await;
+                }
+                () = sleep_until(news) => {
+                    news = Instant::now() + self.config.topology_every;
+                    if self.server.is_another_now().await {
+                        self.lose(generation, "another server is the master now");
+                    }
                 }
             }
             if self
@@ -240,16 +318,13 @@ impl Link {
         }
         *current = None;
         drop(current);
-        self.say_down(reason);
+        self.say(Health::Down, reason);
         self.lost.notify_one();
     }
 
-    /// Once per transition.
-    fn say_down(&self, reason: &'static str) {
-        metrics::store_up(false);
-        if self.health.send_replace(Health::Down) != Health::Down {
-            tracing::warn!(reason, "knowledge store is down: consulting without it");
-        }
+    fn say(&self, health: Health, reason: &'static str) {
+        self.health.send_replace(health);
+        self.board.tell(self.place, health, reason);
     }
 
     fn is_current(&self, generation: u64) -> bool {
@@ -268,6 +343,12 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.board.leave(self.place);
+    }
+}
+
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
@@ -276,8 +357,23 @@ impl fmt::Debug for Link {
     }
 }
 
+/// `ASKING` and its command must not be parted by another caller's.
+async fn query<T: FromRedisValue>(
+    command: &Cmd,
+    asking: bool,
+    connection: &mut MultiplexedConnection,
+) -> Result<T, RedisError> {
+    if !asking {
+        return command.query_async(connection).await;
+    }
+    let mut both = Pipeline::with_capacity(2);
+    both.cmd("ASKING").ignore().add_command(command.clone());
+    let (value,): (T,) = both.query_async(connection).await?;
+    Ok(value)
+}
+
 /// A constant phrase: the library's messages may hold addresses and names.
-fn reason(error: &RedisError) -> &'static str {
+pub(super) fn reason(error: &RedisError) -> &'static str {
     match error.kind() {
         ErrorKind::AuthenticationFailed => "the credential was refused",
         ErrorKind::Server(ServerErrorKind::ReadOnly) => "it is a read-only replica",
