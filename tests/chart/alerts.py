@@ -66,6 +66,10 @@ CASES = [
     ("RefractKnowledgeCorrupt", {}, counts(CORRUPT, reason={"seal": 1}), counts(CORRUPT, reason={"seal": 0})),
     ("RefractKnowledgeNotWritten", {}, counts(WRITES, outcome={"ok": 80, "dropped": 20}), counts(WRITES, outcome={"ok": 95, "dropped": 5})),
     ("RefractKnowledgeRarelyRemembered", {}, counts(LOOKUPS, outcome={"miss": 80, "hit": 20}), counts(LOOKUPS, outcome={"miss": 50, "hit": 30, "l1": 20})),
+    ("RefractCertificateEnds", {"pod": "a", "use": "server"}, {f'refract_net_certificate_expiry_seconds{{{NS},pod="a",use="server"}}': "600000x180"},
+     {f'refract_net_certificate_expiry_seconds{{{NS},pod="a",use="server"}}': "2000000x180"}),
+    ("RefractRequestsShed", {}, answered(OK=90, RESOURCE_EXHAUSTED=10) | {f"refract_ranker_requests_shed_total{{{NS}}}": "0+10x180"},
+     answered(OK=99, RESOURCE_EXHAUSTED=1) | {f"refract_ranker_requests_shed_total{{{NS}}}": "0+1x180"}),
     ("RefractTruthRefusing", {}, counts(WITHHELD, reason={"unknown_title": 60}) | counts(RUNGS, rung={"RUNG_CACHED": 100}),
      counts(WITHHELD, reason={"unknown_title": 20}) | counts(RUNGS, rung={"RUNG_CACHED": 100})),
 ]  # fmt: skip

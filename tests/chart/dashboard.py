@@ -64,6 +64,7 @@ ROWS = [
         ("Time to a whole explanation", "By rung, because a hit and a miss differ by orders of magnitude.", "s",
          quantiles("refract_ranker_explanation_seconds", "rung")),
         ("Processes up", "Pods that answer the scraper.", "short", [(f"sum by (component) (up{{{NS}}})", "{{component}}")]),
+        ("Replicas left out", "By their callers, for failing or for being much slower than the others.", "ops", rate("refract_net_ejections_total", "reason")),
     ]),
     ("Is it the callers?", [
         ("Requests", "Answered per second. A step here explains a step everywhere below.", "reqps",

@@ -213,6 +213,8 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
         calls = set(dns) | {(other, PORTS[other][0]) for other in r.roles if other != "ranker"} if role == "ranker" else set()
         if role == "ranker" and store != "memory":
             calls |= {("store", 6379)} if store == "dev" else {("externalStore", v["knowledge"]["external"]["port"])}
+            if store == "external" and v["knowledge"]["external"]["mode"] == "sentinel":
+                calls.add(("externalStore", v["knowledge"]["external"]["sentinelPort"]))
         files = v[role]["data" if role == "ranker" else "bundle"]
         if files["source"] == "download":
             calls |= dns | {("downloads", port_of(files["download"]["url"]))}

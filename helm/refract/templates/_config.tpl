@@ -92,6 +92,16 @@ knowledge:
   redis:
     url_file: /etc/refract/knowledge/url
     {{- with $root.Values.knowledge.external }}
+    mode: {{ .mode }}
+    {{- if ne .mode "standalone" }}
+    seeds: {{ toJson .seeds }}
+    {{- end }}
+    {{- if eq .mode "sentinel" }}
+    sentinel_master: {{ .sentinelMaster | quote }}
+    {{- if .sentinelCredentialKey }}
+    sentinel_credential_file: /etc/refract/knowledge/sentinel
+    {{- end }}
+    {{- end }}
     {{- if .caKey }}
     ca_file: /etc/refract/knowledge/ca.crt
     {{- end }}

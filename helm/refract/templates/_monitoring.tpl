@@ -128,6 +128,20 @@ alerts:
       sum(rate(refract_knowledge_lookups_total{namespace="NAMESPACE",outcome=~"l1|hit|stale"}[30m]))
       / sum(rate(refract_knowledge_lookups_total{namespace="NAMESPACE"}[30m])) < 0.3
     summary: Fewer than three in ten questions are answered from memory.
+  RefractCertificateEnds:
+    needs: [ranker]
+    severity: warning
+    for: 1h
+    expr: min by (pod, use) (refract_net_certificate_expiry_seconds{namespace="NAMESPACE"} - time()) < 604800
+    summary: A certificate in force ends within seven days, and no newer one has been taken.
+  RefractRequestsShed:
+    needs: [ranker]
+    severity: warning
+    for: 10m
+    expr: >-
+      sum(rate(refract_ranker_requests_shed_total{namespace="NAMESPACE"}[5m]))
+      / sum(rate(refract_wire_calls_total{namespace="NAMESPACE",service="refract.recommend.v1.RecommendService"}[5m])) > 0.05
+    summary: The front door refuses more than one request in twenty, because there is more to do than can be done in time.
   RefractTruthRefusing:
     needs: [prism]
     severity: warning

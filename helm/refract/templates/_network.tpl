@@ -19,6 +19,9 @@ calls:
   - {from: ranker, to: store, port: data}
   {{- else if eq .Values.knowledge.store "external" }}
   - {from: ranker, to: externalStore, number: {{ .Values.knowledge.external.port }}}
+  {{- if eq .Values.knowledge.external.mode "sentinel" }}
+  - {from: ranker, to: externalStore, number: {{ .Values.knowledge.external.sentinelPort }}}
+  {{- end }}
   {{- end }}
   {{- range $roles }}
   - {from: monitoring, to: {{ . }}, port: admin}

@@ -228,6 +228,9 @@ spec:
           - {key: {{ .certKey }}, path: tls.crt}
           - {key: {{ .keyKey }}, path: tls.key}
           {{- end }}
+          {{- if .sentinelCredentialKey }}
+          - {key: {{ .sentinelCredentialKey }}, path: sentinel}
+          {{- end }}
           {{- end }}
           {{- end }}
     {{- end }}

@@ -45,6 +45,18 @@
 {{- end -}}
 {{- end -}}
 
+{{- with $v.knowledge.external -}}
+{{- if and (eq .mode "sentinel") (not .sentinelMaster) -}}
+{{- $wrong = append $wrong "knowledge.external.sentinelMaster: mode sentinel needs the name under which the sentinels watch the master" -}}
+{{- end -}}
+{{- if and (ne .mode "sentinel") (or .sentinelMaster .sentinelCredentialKey) -}}
+{{- $wrong = append $wrong (printf "knowledge.external.sentinelMaster and sentinelCredentialKey are for mode sentinel, not %s" .mode) -}}
+{{- end -}}
+{{- if and (eq .mode "standalone") .seeds -}}
+{{- $wrong = append $wrong "knowledge.external.seeds are for mode cluster or sentinel" -}}
+{{- end -}}
+{{- end -}}
+
 {{- if and $v.knowledge.external.certKey (not $v.knowledge.external.keyKey) -}}
 {{- $wrong = append $wrong "knowledge.external.keyKey: a certificate (certKey) is of no use without its private key" -}}
 {{- end -}}

@@ -27,6 +27,8 @@ def amount(unit: str):
             return f"{100 * value:g} %"
         if unit == "s":
             return "0" if value == 0 else f"{value:g} s" if value >= 1 else f"{1000 * value:g} ms" if value >= 0.001 else f"{1e6 * value:g} µs"
+        if unit == "bytes":
+            return f"{value / 2**20:g} MiB"
         return f"{value / 1000:g} k" if abs(value) >= 10000 else f"{value:g}"
 
     return FuncFormatter(text)
