@@ -15,7 +15,7 @@ use refract_domain::{
     Revision, Rung, Signal, TenantId, Timestamp,
 };
 use refract_prism::Prism;
-use refract_worker::{Config, Worker};
+use refract_worker::{Config, Health, Worker};
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../refract/demo/prism")
@@ -23,6 +23,12 @@ fn shipped() -> PathBuf {
 
 /// A copy of the shipped bundle, every weight multiplied by `1 + noise · u`, u uniform in −1..1.
 fn damaged(noise: f32) -> tempfile::TempDir {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    with_weights(|weight| weight * (1.0 + noise * rng.random_range(-1.0f32..1.0)))
+}
+
+/// A copy of the shipped bundle with other weights.
+fn with_weights(mut change: impl FnMut(f32) -> f32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let manifest = Manifest::read(&shipped()).expect("the shipped bundle");
     for file in ["config.json", "generation_config.json", "tokenizer.json"] {
@@ -30,11 +36,9 @@ fn damaged(noise: f32) -> tempfile::TempDir {
     }
     let mut bytes = std::fs::read(shipped().join("model.safetensors")).expect("weights");
     let (header, _) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     for word in bytes[header + 8..].chunks_exact_mut(4) {
         let weight = f32::from_le_bytes(word.try_into().expect("four bytes"));
-        let noisy = weight * (1.0 + noise * rng.random_range(-1.0f32..1.0));
-        word.copy_from_slice(&noisy.to_le_bytes());
+        word.copy_from_slice(&change(weight).to_le_bytes());
     }
     std::fs::write(dir.path().join("model.safetensors"), bytes).expect("weights written");
     manifest.write(dir.path()).expect("checksums written");
@@ -42,12 +46,15 @@ fn damaged(noise: f32) -> tempfile::TempDir {
 }
 
 fn prism(bundle: &Path, attempts_max: u32) -> Prism {
+    Prism::new(worker(bundle), attempts_max)
+}
+
+fn worker(bundle: &Path) -> Arc<Worker> {
     let config = Config {
         bundle: bundle.to_owned(),
         ..Config::default()
     };
-    let worker = Worker::open(&config, Role::Prism).expect("a bundle at work");
-    Prism::new(Arc::new(worker), attempts_max)
+    Arc::new(Worker::open(&config, Role::Prism).expect("a bundle at work"))
 }
 
 fn film(id: &str, title: &str, director: &str, leads: &[&str], genres: &[&str]) -> Arc<Item> {
@@ -268,4 +275,55 @@ async fn a_deadline_that_has_passed_is_an_error_and_no_text() {
         Ok(mut stream) => stream.next().await.expect("an event").expect_err("no text"),
     };
     assert!(matches!(error, Error::DeadlineExceeded), "{error:?}");
+}
+
+#[tokio::test]
+async fn numbers_that_are_none_are_a_model_fault_and_three_of_them_are_the_end() {
+    let dir = with_weights(|_| f32::NAN);
+    let worker = worker(dir.path());
+    let health = worker.handle().health();
+    let prism = Prism::new(worker, 2);
+    for style in 0..3 {
+        assert_eq!(*health.borrow(), Health::Starting, "so far {style} faults");
+        let mut stream = prism
+            .explain(query(style, true), &context(Duration::from_secs(60)))
+            .await
+            .expect("a stream");
+        let only = stream.next().await.expect("an event");
+        assert!(matches!(only, Err(Error::ModelFault)), "{only:?}");
+        assert!(
+            stream.next().await.is_none(),
+            "and no text by rule: the Prism is broken"
+        );
+    }
+    assert!(matches!(&*health.borrow(), Health::Unhealthy { reason } if reason.contains("3 model faults")));
+}
+
+#[tokio::test]
+async fn a_history_too_long_for_the_prompt_is_cut_by_whole_items_and_says_so() {
+    let prism = prism(&shipped(), 2);
+    let mut query = query(0, true);
+    let (old, known) = (150, query.history.interactions().to_vec());
+    let more = (0..old).map(|n| Interaction {
+        item: film(
+            &format!("old-{n}"),
+            &format!("Forgotten Film {n}"),
+            "Nobody Known",
+            &[],
+            &["western"],
+        ),
+        at: Timestamp(-1_000 + n),
+        signal: Signal::Liked,
+        rating: None,
+        text: None,
+    });
+    query.history = Arc::new(History::new(more.chain(known).collect()));
+    let shown = Manifest::read(&shipped())
+        .expect("a manifest")
+        .limits
+        .history_items_max;
+    let (streamed, e) = explain(&prism, query).await;
+    check(&streamed, &e, true);
+    assert_eq!(e.history_truncated as usize, old as usize + 3 - shown);
+    assert!(e.text.contains("Salt and Ash"), "the item stays: {}", e.text);
 }

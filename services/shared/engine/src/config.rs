@@ -1,5 +1,7 @@
 //! The limits of an engine, and the relations between them.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::runner::Shape;
 
@@ -17,8 +19,15 @@ pub struct Config {
     pub running_sequences_max: usize,
     /// Rows (beams and samples of all sequences) decoded together: the tallest matrix a decode step multiplies.
     pub running_rows_max: usize,
-    /// Summed cost of the running sequences. Bytes: times 2 × decoder layers × heads × head width × size of a number.
+    /// Summed cost of the running sequences, at most: where the memory budget below holds less, that counts. Bytes: times
+    /// 2 × decoder layers × heads × head width × size of a number.
     pub kv_tokens_max: usize,
+    /// Bytes for decode memory and for what a step works with, beside the weights. Refused where that much is not free.
+    /// Absent: `memory_percent_max` of what is free once the weights are loaded (on CPUs what the machine has available or
+    /// the process's control group leaves it, on other devices what they say). Name it where several engines share memory.
+    pub memory_bytes_max: Option<u64>,
+    /// See `memory_bytes_max`; 1 to 100.
+    pub memory_percent_max: usize,
     /// Tokens of one prompt. The model's own position limit applies as well.
     pub prompt_tokens_max: usize,
     /// Tokens one sequence may produce. The model's own position limit applies as well.
@@ -35,6 +44,9 @@ pub struct Config {
     /// Tokens of one step up to which guesses are added: beyond it a step is busy enough, and guesses would cost more than
     /// they save.
     pub step_draft_tokens_max: usize,
+    /// Longest that the device may take over one batch. An engine that takes longer hangs and is called unhealthy by whoever
+    /// watches it ([`crate::Handle::check_pace`]); the call itself cannot be taken back.
+    pub batch_max: Duration,
     /// Padding tolerated in one encoder batch, in percent of its real tokens; prompts further apart in length are
     /// encoded apart. Ignored by a runner that packs.
     pub encode_padding_percent_max: usize,
@@ -49,6 +61,8 @@ impl Default for Config {
             running_sequences_max: 32,
             running_rows_max: 160,
             kv_tokens_max: 65_536,
+            memory_bytes_max: None,
+            memory_percent_max: 80,
             prompt_tokens_max: 1024,
             new_tokens_max: 512,
             sequence_rows_max: 16,
@@ -56,6 +70,7 @@ impl Default for Config {
             step_decode_tokens_max: 160,
             draft_tokens_max: 8,
             step_draft_tokens_max: 32,
+            batch_max: Duration::from_secs(300),
             encode_padding_percent_max: 25,
         }
     }
@@ -71,6 +86,7 @@ impl Config {
             ("running_sequences_max", self.running_sequences_max),
             ("running_rows_max", self.running_rows_max),
             ("kv_tokens_max", self.kv_tokens_max),
+            ("memory_percent_max", self.memory_percent_max),
             ("prompt_tokens_max", self.prompt_tokens_max),
             ("new_tokens_max", self.new_tokens_max),
             ("sequence_rows_max", self.sequence_rows_max),
@@ -82,6 +98,15 @@ impl Config {
         }
         if shape.vocab == 0 {
             return no("model", "has an empty vocabulary".to_owned());
+        }
+        if self.batch_max.is_zero() {
+            return no("batch_max", "must be longer than zero".to_owned());
+        }
+        if self.memory_percent_max > 100 {
+            return no(
+                "memory_percent_max",
+                format!("{} is more than there is", self.memory_percent_max),
+            );
         }
         if self.sequence_rows_max > self.running_rows_max {
             return no(

@@ -1,75 +1,195 @@
 //! Guessing what a sequence says next, so that one step can verify several tokens: explanations copy much of their prompt,
-//! and phrases come again.
+//! and texts for like requests are alike.
 //!
-//! A guess never changes what is said: the engine takes a drafted token only where it would have chosen the same. Two
-//! sources, a token at a time: the prompt, where the last tokens stand in it, and the *book*, which remembers what followed
-//! three tokens when any sequence of this engine last said them.
+//! A guess never changes what is said: the engine takes a drafted token only where it would have chosen the same. The
+//! *book* remembers, for all sequences of an engine, what followed in a context: the last tokens, alone, or after a
+//! prompt that begins and ends like this one. Beside it stands the prompt itself, where the last tokens may stand too. Of
+//! what these sources propose the likeliest is guessed, a token at a time, for as long as the whole run is likely enough.
+//! How often each source is right is counted with every token that is said, whether or not anything was guessed.
 
 use crate::config::Config;
 
-/// Tokens by which the next one is guessed.
-const CONTEXT: usize = 3;
-/// Entries of the book, a power of two: 1 MiB.
-const ENTRIES: usize = 1 << 16;
-/// Stands before the first token of a sequence.
-const NONE: u32 = u32::MAX;
-/// Length of a sequence's first guess.
-const FIRST: usize = 4;
+/// Contexts by which the book is asked, the most telling first.
+const LEVELS: usize = 5;
+/// What else proposes: the prompt, by this many last tokens.
+const COPIES: [usize; 2] = [3, 2];
+const SOURCES: usize = LEVELS + COPIES.len();
+/// Entries of the book, a power of two: 3 MiB.
+const ENTRIES: usize = 1 << 18;
+/// Tokens at the end of a prompt that make it like another, for the first and for the second level.
+const TAILS: [usize; 2] = [16, 7];
+/// A guess is made while all of it is right with this probability: verifying a token more costs about so much of a step.
+const LIKELY: f32 = 0.25;
+/// Observations that the prior of an entry counts for, and over how many a source's rate is averaged.
+const PRIOR: f32 = 1.5;
+const WINDOW: f32 = 64.0;
 
-/// What followed three tokens, the last time. A new entry takes the place of whatever was there.
+/// What a sequence's prompt is known by, made once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    head: u64,
+    tails: [u64; 2],
+}
+
+impl Marks {
+    pub(crate) fn of(prompt: &[u32]) -> Self {
+        let head = prompt.iter().take(2).fold(SEED, |hash, id| mixed(hash, *id));
+        let tail = |count: usize| {
+            let from = prompt.len().saturating_sub(count);
+            prompt[from..].iter().fold(head, |hash, id| mixed(hash, *id))
+        };
+        Self {
+            head,
+            tails: TAILS.map(tail),
+        }
+    }
+
+    /// The contexts of what follows `ids`.
+    fn contexts(&self, ids: &[u32]) -> [u64; LEVELS] {
+        let last = |seed: u64, count: usize| {
+            let from = ids.len().saturating_sub(count);
+            // A short beginning is a context of its own.
+            let seed = mixed(seed, (ids.len() - from) as u32);
+            ids[from..].iter().fold(seed, |hash, id| mixed(hash, *id))
+        };
+        [
+            last(self.tails[0], 3),
+            last(self.tails[1], 2),
+            last(self.head, 3),
+            last(SEED, 4),
+            last(SEED, 2),
+        ]
+    }
+}
+
+/// What followed in a context. A new one takes the place of whatever was there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// Of the context; 0 in an empty entry.
+    check: u32,
+    next: u32,
+    right: u16,
+    tried: u16,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Book {
     entries: Vec<Entry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    context: [u32; CONTEXT],
-    next: u32,
+    /// How often each source is right, lately.
+    rates: [f32; SOURCES],
 }
 
 impl Default for Book {
     fn default() -> Self {
-        let empty = Entry {
-            context: [NONE; CONTEXT],
-            next: NONE,
-        };
         Self {
-            entries: vec![empty; ENTRIES],
+            entries: vec![Entry::default(); ENTRIES],
+            rates: [0.5; SOURCES],
         }
     }
 }
 
 impl Book {
-    /// Remembers what `ids` said from position `from` on.
-    pub(crate) fn learn(&mut self, ids: &[u32], from: usize) {
+    /// Remembers what `ids` said from position `from` on, after this prompt.
+    pub(crate) fn learn(&mut self, marks: &Marks, prompt: &[u32], ids: &[u32], from: usize) {
         for at in from.max(1)..ids.len() {
-            let context = last_of(&ids[..at]);
-            self.entries[place(context)] = Entry {
-                context,
-                next: ids[at],
-            };
+            let (before, next) = (&ids[..at], ids[at]);
+            for (level, context) in marks.contexts(before).into_iter().enumerate() {
+                let (place, check) = place(context);
+                let entry = &mut self.entries[place];
+                if entry.check == check {
+                    let right = entry.next == next;
+                    note(&mut self.rates[level], right);
+                    entry.note(right, next);
+                } else {
+                    *entry = Entry {
+                        check,
+                        next,
+                        right: 0,
+                        tried: 0,
+                    };
+                }
+            }
+            for (n, count) in COPIES.into_iter().enumerate() {
+                if let Some(copied) = copied(prompt, before, count) {
+                    note(&mut self.rates[LEVELS + n], copied == next);
+                }
+            }
         }
     }
 
-    fn next(&self, context: [u32; CONTEXT]) -> Option<u32> {
-        let entry = self.entries[place(context)];
-        (entry.context == context && entry.next != NONE).then_some(entry.next)
-    }
-
-    /// Appends at most `most` guesses to `ids`; returns how many.
-    pub(crate) fn guess(&self, prompt: &[u32], ids: &mut Vec<u32>, most: usize) -> usize {
+    /// Appends guesses to `ids`, at most [`Config::draft_tokens_max`] and `most`; returns how many.
+    pub(crate) fn guess(
+        &self,
+        config: &Config,
+        marks: &Marks,
+        prompt: &[u32],
+        ids: &mut Vec<u32>,
+        most: usize,
+    ) -> usize {
+        let most = most.min(config.draft_tokens_max);
+        let mut likely = 1.0;
         for made in 0..most {
-            let next = copied(prompt, ids, CONTEXT)
-                .or_else(|| self.next(last_of(ids)))
-                .or_else(|| copied(prompt, ids, CONTEXT - 1));
-            match next {
-                Some(next) => ids.push(next),
-                None => return made,
+            let Some((next, how_likely)) = self.next(marks, prompt, ids) else {
+                return made;
+            };
+            likely *= how_likely;
+            if likely < LIKELY {
+                return made;
             }
+            ids.push(next);
         }
         most
     }
+
+    /// The likeliest proposal.
+    fn next(&self, marks: &Marks, prompt: &[u32], ids: &[u32]) -> Option<(u32, f32)> {
+        let mut best: Option<(u32, f32)> = None;
+        let mut offer = |next: u32, likely: f32| {
+            if best.is_none_or(|(_, other)| likely > other) {
+                best = Some((next, likely));
+            }
+        };
+        for (level, context) in marks.contexts(ids).into_iter().enumerate() {
+            let (place, check) = place(context);
+            let entry = &self.entries[place];
+            if entry.check == check {
+                offer(entry.next, entry.likely(self.rates[level]));
+            }
+        }
+        for (n, count) in COPIES.into_iter().enumerate() {
+            let rate = self.rates[LEVELS + n];
+            // Nothing is looked for that could not be chosen.
+            if rate >= LIKELY
+                && let Some(next) = copied(prompt, ids, count)
+            {
+                offer(next, rate);
+            }
+        }
+        best
+    }
+}
+
+impl Entry {
+    fn note(&mut self, right: bool, next: u32) {
+        self.tried += 1;
+        self.right += u16::from(right);
+        if !right && 2 * self.right < self.tried {
+            // What comes now is at least as likely as what came before.
+            (self.next, self.right, self.tried) = (next, 0, 1);
+        }
+        if self.tried >= 64 {
+            self.tried /= 2;
+            self.right /= 2;
+        }
+    }
+
+    fn likely(&self, prior: f32) -> f32 {
+        (f32::from(self.right) + PRIOR * prior) / (f32::from(self.tried) + PRIOR)
+    }
+}
+
+fn note(rate: &mut f32, right: bool) {
+    *rate += (f32::from(u8::from(right)) - *rate) / WINDOW;
 }
 
 /// What follows the last `count` of `ids` where they last stand in `prompt`.
@@ -79,116 +199,91 @@ fn copied(prompt: &[u32], ids: &[u32], count: usize) -> Option<u32> {
     Some(prompt[at + count])
 }
 
-fn last_of(ids: &[u32]) -> [u32; CONTEXT] {
-    let mut context = [NONE; CONTEXT];
-    for (to, from) in context.iter_mut().rev().zip(ids.iter().rev()) {
-        *to = *from;
-    }
-    context
+const SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a by words, and a shift so that high bits count too; any mixing will do.
+fn mixed(hash: u64, id: u32) -> u64 {
+    let hash = (hash ^ u64::from(id)).wrapping_mul(0x0100_0000_01b3);
+    hash ^ (hash >> 29)
 }
 
-fn place(context: [u32; CONTEXT]) -> usize {
-    // FNV-1a by words; any mixing will do.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for id in context {
-        hash = (hash ^ u64::from(id)).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash ^ (hash >> 29)) as usize % ENTRIES
-}
-
-/// How long the guesses of one sequence are: twice as long after a right one, as long as was right after a wrong one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    length: usize,
-    /// Steps without a guess, after guesses that were all wrong.
-    pause: usize,
-    misses: u32,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            length: FIRST,
-            pause: 0,
-            misses: 0,
-        }
-    }
-}
-
-impl Pace {
-    /// The most to guess in this step.
-    pub(crate) fn length(&mut self, config: &Config) -> usize {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return 0;
-        }
-        self.length.min(config.draft_tokens_max)
-    }
-
-    /// Of `made` guesses, so many were right.
-    pub(crate) fn learn(&mut self, made: usize, right: usize) {
-        if made == 0 {
-            return;
-        }
-        if right == 0 {
-            self.misses = (self.misses + 1).min(4);
-            self.pause = (1 << self.misses) - 1;
-        } else {
-            self.misses = 0;
-        }
-        self.length = if right == made {
-            (2 * self.length).min(64)
-        } else {
-            right.max(1)
-        };
-    }
+/// Where a context's entry is, and by what it is told from others there.
+fn place(context: u64) -> (usize, u32) {
+    (context as usize % ENTRIES, (context >> 32) as u32 | 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn guess(book: &Book, prompt: &[u32], said: &[u32], most: usize) -> Vec<u32> {
+        let mut ids = said.to_vec();
+        let made = book.guess(&Config::default(), &Marks::of(prompt), prompt, &mut ids, most);
+        assert_eq!(ids.len(), said.len() + made);
+        ids.split_off(said.len())
+    }
+
+    fn learn(book: &mut Book, prompt: &[u32], said: &[u32]) {
+        book.learn(&Marks::of(prompt), prompt, said, 1);
+    }
+
     #[test]
     fn the_prompt_is_copied_from_where_the_last_tokens_stand() {
         let book = Book::default();
         let prompt = [9, 5, 6, 7, 8, 9, 10, 1];
-        let mut ids = vec![0, 5, 6, 7];
-        assert_eq!(book.guess(&prompt, &mut ids, 3), 3);
-        assert_eq!(ids, [0, 5, 6, 7, 8, 9, 10]);
-        let mut ids = vec![0, 42, 43];
-        assert_eq!(book.guess(&prompt, &mut ids, 3), 0);
+        assert_eq!(guess(&book, &prompt, &[0, 5, 6, 7], 2), [8, 9]);
+        assert_eq!(guess(&book, &prompt, &[0, 42, 43], 2), [0u32; 0]);
     }
 
     #[test]
     fn what_was_said_is_said_again_from_the_first_token_on() {
         let mut book = Book::default();
         let said = [0, 11, 12, 13, 14, 15];
-        book.learn(&said, 1);
-        let mut ids = vec![0];
-        assert_eq!(book.guess(&[], &mut ids, 8), 5);
-        assert_eq!(ids, said);
-        book.learn(&[0, 11, 20], 2);
-        let mut ids = vec![0];
-        book.guess(&[], &mut ids, 2);
-        assert_eq!(ids, [0, 11, 20], "the latest counts");
+        for _ in 0..3 {
+            learn(&mut book, &[7, 7], &said);
+        }
+        assert_eq!(guess(&book, &[7, 7], &[0], 8), said[1..]);
+        assert_eq!(
+            guess(&book, &[8, 8], &[0, 11, 12], 2),
+            [13, 14],
+            "after another prompt too"
+        );
     }
 
     #[test]
-    fn guesses_grow_while_they_are_right_and_pause_while_they_are_wrong() {
-        let config = Config {
-            draft_tokens_max: 16,
-            ..Config::default()
-        };
-        let mut pace = Pace::default();
-        pace.learn(4, 4);
-        assert_eq!(pace.length(&config), 8);
-        pace.learn(8, 3);
-        assert_eq!(pace.length(&config), 3);
-        pace.learn(3, 0);
-        assert_eq!([pace.length(&config), pace.length(&config)], [0, 1]);
-        for _ in 0..10 {
-            pace.learn(1, 0);
+    fn a_prompt_that_ends_alike_counts_more_than_the_last_words() {
+        let mut book = Book::default();
+        let (crime, space) = ([1, 2, 3, 40], [1, 2, 3, 41]);
+        for _ in 0..8 {
+            learn(&mut book, &crime, &[0, 20, 21, 22]);
+            learn(&mut book, &space, &[0, 20, 21, 30]);
         }
-        assert!((0..20).any(|_| pace.length(&config) > 0), "it tries again");
+        assert_eq!(guess(&book, &crime, &[0, 20, 21], 1), [22]);
+        assert_eq!(guess(&book, &space, &[0, 20, 21], 1), [30]);
+    }
+
+    #[test]
+    fn what_comes_otherwise_now_replaces_what_came_once() {
+        let mut book = Book::default();
+        learn(&mut book, &[7], &[0, 11]);
+        for _ in 0..3 {
+            learn(&mut book, &[7], &[0, 20]);
+        }
+        assert_eq!(guess(&book, &[7], &[0], 1), [20]);
+    }
+
+    #[test]
+    fn nothing_is_guessed_where_guesses_were_wrong_until_they_would_be_right() {
+        let mut book = Book::default();
+        let prompt: Vec<u32> = (100..140).collect();
+        // Says two tokens of the prompt, then always something else.
+        for n in 0..200 {
+            learn(&mut book, &prompt, &[0, 110, 111, 1_000 + n]);
+        }
+        assert_eq!(guess(&book, &prompt, &[5, 120, 121], 4), [0u32; 0]);
+        for _ in 0..100 {
+            learn(&mut book, &prompt, &[0, 110, 111, 112, 113, 114]);
+        }
+        assert_eq!(guess(&book, &prompt, &[5, 120, 121], 2), [122, 123]);
     }
 }

@@ -5,7 +5,7 @@ mod turn;
 pub(crate) use turn::message;
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,8 +17,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::error::Error;
 use crate::handle::{Handle, Request, Shared};
-use crate::inbox::Inbox;
-use crate::metrics::Meters;
+use crate::kv::Kv;
 use crate::params::GenerationParams;
 use crate::runner::{ModelRunner, Runner};
 
@@ -48,8 +47,11 @@ pub struct Stats {
     /// Decode memory, in tokens.
     pub kv_tokens_used: usize,
     pub kv_tokens_total: usize,
-    /// Decode memory that the runner holds.
+    /// Decode memory that the runner holds, and the most it has held.
     pub kv_bytes: usize,
+    pub kv_bytes_peak: usize,
+    /// The most that steps have worked with beside decode memory, as measured at warm-up; 0 where nothing was.
+    pub working_bytes: u64,
     /// Decode steps since the start.
     pub steps: u64,
     /// Rows decoded since the start, summed over steps, and tokens guessed right: what the device has produced, beams that
@@ -94,19 +96,7 @@ pub struct Engine {
 impl Engine {
     /// Starts the loop. The engine answers at once; it is [`Health::Healthy`] after [`Engine::warm_up`].
     pub fn start(runner: impl Runner + 'static, config: Config) -> Result<Self, Error> {
-        let shape = runner.shape();
-        config.check(&shape)?;
-        let meters = Meters::new(&config.name);
-        meters.kv_total.set(config.kv_tokens_max as f64);
-        let shared = Arc::new(Shared {
-            inbox: Arc::new(Inbox::new(config.queue_sequences_max, config.queue_tokens_max)),
-            stats: StatsCell::default(),
-            health: watch::Sender::new(Health::Starting),
-            meters,
-            next_id: AtomicU64::new(0),
-            shape,
-            config,
-        });
+        let shared = Arc::new(Shared::new(config, &runner)?);
         let its = shared.clone();
         let thread = std::thread::Builder::new()
             .name(format!("refract-{}", shared.config.name))
@@ -138,7 +128,8 @@ impl Engine {
     }
 
     /// Runs a tiny batch and one as large as a step may be, so that the first caller does not pay for allocations and
-    /// lazily built kernels, and limits that exceed the device's memory show now. Then the engine is healthy.
+    /// lazily built kernels. What that takes is measured, and decides with the budget how many tokens of decode memory there
+    /// are; too few for one sequence of the greatest size are an error. Then the engine is healthy.
     pub async fn warm_up(&self) -> Result<(), Error> {
         let Shared { config, shape, .. } = &*self.shared;
         let begun = Instant::now();
@@ -153,11 +144,11 @@ impl Engine {
         handle.generate(request(1, 1))?.collect().await?;
         let prompt = config
             .prompt_tokens(shape)
-            .min(config.kv_tokens_max.saturating_sub(new_tokens))
+            .min(self.shared.kv_tokens().saturating_sub(new_tokens))
             .max(1);
-        let cost = prompt + new_tokens;
+        let cost = Kv::cost(prompt, 1, new_tokens) + 2 * (self.shared.page_tokens - 1);
         let count = (config.step_encode_tokens_max / prompt)
-            .min(config.kv_tokens_max / cost)
+            .min(self.shared.kv_tokens() / cost)
             .min(config.running_sequences_max)
             .min(config.queue_sequences_max)
             .min(config.queue_tokens_max / cost)
@@ -167,6 +158,15 @@ impl Engine {
             .collect::<Result<_, _>>()?;
         for generation in batch {
             generation.collect().await?;
+        }
+        if let Some(budget) = &self.shared.budget {
+            // The batch had fewer rows than a step may have.
+            let lines = config.step_decode_tokens_max.saturating_sub(count);
+            let logits = (lines * shape.vocab * size_of::<f32>()) as u64;
+            let working = self.shared.working_bytes.load(Ordering::Acquire);
+            let tokens = budget.tokens(config, shape, working.saturating_add(logits))?;
+            self.shared.set_kv_tokens(tokens);
+            info!(engine = %config.name, kv_tokens = tokens, working_bytes = working, "memory");
         }
         self.shared.health.send_if_modified(|health| {
             let starting = *health == Health::Starting;

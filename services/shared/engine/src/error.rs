@@ -15,7 +15,7 @@ pub enum Error {
     TooManyNewTokens { tokens: usize, tokens_max: usize },
 
     /// It would not fit on an idle device: prompt + rows × new tokens.
-    #[error("a sequence of {tokens} tokens in all exceeds kv_tokens_max {tokens_max}")]
+    #[error("a sequence of {tokens} tokens in all exceeds the {tokens_max} that there is decode memory for")]
     TooLarge { tokens: usize, tokens_max: usize },
 
     /// The queue is full. Refused at once, before anything was done.
@@ -30,6 +30,15 @@ pub enum Error {
 
     #[error("deadline exceeded")]
     DeadlineExceeded,
+
+    /// The device or the machine has not the memory that the limits ask for; `fits` is what it would have memory for.
+    #[error("not enough memory: {what} needs {bytes} bytes, there are {free}; {fits} would fit")]
+    Memory {
+        what: String,
+        bytes: u64,
+        free: u64,
+        fits: String,
+    },
 
     /// The model failed on this sequence: numbers that are none (NaN), or the device refused it.
     #[error("model fault: {reason}")]
@@ -74,6 +83,7 @@ impl Error {
             Self::TooLarge { .. } => "too_large",
             Self::Busy { .. } => "busy",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Memory { .. } => "memory",
             Self::ModelFault { .. } => "model_fault",
             Self::Overconstrained { .. } => "overconstrained",
             Self::Draining => "draining",

@@ -1,9 +1,9 @@
 //! How the rest of the house reaches an engine: cheap to clone, bounded, and dropping what it returns cancels.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use refract_model::PairRows;
 use tokio::sync::watch;
@@ -13,10 +13,11 @@ use crate::engine::{Health, Stats, StatsCell};
 use crate::error::Error;
 use crate::generation::{Generation, Outbox};
 use crate::inbox::{Inbox, Submission};
+use crate::memory::Budget;
 use crate::metrics::Meters;
 use crate::params::GenerationParams;
 use crate::phases::Phases;
-use crate::runner::Shape;
+use crate::runner::{Runner, Shape};
 use crate::scheduler::Entry;
 use crate::sequence::{Sequence, SequenceId};
 
@@ -57,6 +58,55 @@ pub(crate) struct Shared {
     pub(crate) health: watch::Sender<Health>,
     pub(crate) meters: Meters,
     pub(crate) next_id: AtomicU64,
+    /// When the device was given its present batch.
+    pub(crate) batch: Begun,
+    /// What decode memory is reserved in.
+    pub(crate) page_tokens: usize,
+    /// Tokens that there is decode memory for: less than configured where the budget holds less.
+    kv_tokens: AtomicUsize,
+    /// What the engine may take, where that is known in bytes.
+    pub(crate) budget: Option<Budget>,
+    /// The most that steps have worked with beside decode memory, in bytes, until the engine is warm.
+    pub(crate) working_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, runner: &impl Runner) -> Result<Self, Error> {
+        let shape = runner.shape();
+        config.check(&shape)?;
+        let budget = Budget::find(&config, runner)?;
+        let kv_tokens = match &budget {
+            Some(budget) => budget.tokens(&config, &shape, 0)?,
+            None => config.kv_tokens_max,
+        };
+        let meters = Meters::new(&config.name);
+        meters.kv_total.set(kv_tokens as f64);
+        Ok(Self {
+            inbox: Arc::new(Inbox::new(config.queue_sequences_max, config.queue_tokens_max)),
+            stats: StatsCell::default(),
+            health: watch::Sender::new(Health::Starting),
+            meters,
+            next_id: AtomicU64::new(0),
+            batch: Begun::default(),
+            page_tokens: runner.page().map_or(1, |page| page.tokens.max(1)),
+            kv_tokens: AtomicUsize::new(kv_tokens),
+            budget,
+            working_bytes: AtomicU64::new(0),
+            shape,
+            config,
+        })
+    }
+
+    pub(crate) fn kv_tokens(&self) -> usize {
+        self.kv_tokens.load(Ordering::Acquire)
+    }
+
+    /// The engine sees it before its next step.
+    pub(crate) fn set_kv_tokens(&self, tokens: usize) {
+        self.kv_tokens.store(tokens, Ordering::Release);
+        self.meters.kv_total.set(tokens as f64);
+        self.inbox.wake();
+    }
 }
 
 impl Handle {
@@ -78,7 +128,27 @@ impl Handle {
         Stats {
             waiting_sequences,
             waiting_tokens,
+            kv_tokens_total: self.shared.kv_tokens(),
             ..self.shared.stats.read()
+        }
+    }
+
+    /// Calls the engine unhealthy where the device has taken longer than [`Config::batch_max`] over its present batch. For
+    /// whoever watches the engine to call now and then: a thread that hangs cannot say so itself.
+    pub fn check_pace(&self) {
+        let Some(took) = self.shared.batch.age() else {
+            return;
+        };
+        let batch_max = self.shared.config.batch_max;
+        if took > batch_max {
+            let reason = format!("the device has hung for {took:?}, batch_max is {batch_max:?}");
+            self.shared.health.send_if_modified(|health| {
+                let is_news = !matches!(health, Health::Unhealthy { .. } | Health::Stopped);
+                if is_news {
+                    *health = Health::Unhealthy { reason };
+                }
+                is_news
+            });
         }
     }
 
@@ -116,12 +186,14 @@ impl Handle {
             prompt_tokens: ids.len(),
             rows: params.rows(),
             new_tokens: params.max_new_tokens,
+            page_tokens: self.shared.page_tokens,
             deadline,
         };
-        if entry.cost() > config.kv_tokens_max {
+        let tokens_max = self.shared.kv_tokens();
+        if entry.cost() > tokens_max {
             return Err(Error::TooLarge {
                 tokens: entry.cost(),
-                tokens_max: config.kv_tokens_max,
+                tokens_max,
             });
         }
         let phases = Phases::queue(ids.len());
@@ -135,6 +207,21 @@ impl Handle {
             phases,
         })?;
         Ok(Generation::new(outbox, inbox.clone()))
+    }
+}
+
+/// When something began that may be going on.
+#[derive(Debug, Default)]
+pub(crate) struct Begun(Mutex<Option<Instant>>);
+
+impl Begun {
+    pub(crate) fn set(&self, at: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let begun = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.map(|at| at.elapsed())
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Kv {
     tokens_total: usize,
     cross_total: usize,
     rows_total: usize,
-    tokens_free: usize,
+    tokens_used: usize,
     cross_free: Vec<CrossSlot>,
     rows_free: Vec<RowSlot>,
     leases: BTreeMap<SequenceId, Lease>,
@@ -56,7 +56,7 @@ impl Kv {
             tokens_total,
             cross_total,
             rows_total,
-            tokens_free: tokens_total,
+            tokens_used: 0,
             // Lowest slots are handed out first.
             cross_free: (0..cross_total as u32).rev().map(CrossSlot).collect(),
             rows_free: (0..rows_total as u32).rev().map(RowSlot).collect(),
@@ -72,7 +72,8 @@ impl Kv {
     pub fn can_reserve(&self, prompt_tokens: usize, rows: usize, new_tokens: usize) -> bool {
         !self.cross_free.is_empty()
             && rows <= self.rows_free.len()
-            && Self::cost(prompt_tokens, rows, new_tokens) <= self.tokens_free
+            && Self::cost(prompt_tokens, rows, new_tokens)
+                <= self.tokens_total.saturating_sub(self.tokens_used)
     }
 
     /// `None` where it does not fit, and nothing has changed.
@@ -96,7 +97,7 @@ impl Kv {
             cross_tokens: prompt_tokens,
             own_tokens: new_tokens,
         };
-        self.tokens_free -= lease.tokens();
+        self.tokens_used += lease.tokens();
         Some(self.leases.entry(id).or_insert(lease))
     }
 
@@ -114,14 +115,14 @@ impl Kv {
         };
         lease.rows.remove(at);
         self.rows_free.push(row);
-        self.tokens_free += lease.own_tokens;
+        self.tokens_used -= lease.own_tokens;
         true
     }
 
     /// Gives back everything that a sequence holds.
     pub fn release(&mut self, id: SequenceId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
-        self.tokens_free += lease.tokens();
+        self.tokens_used -= lease.tokens();
         self.cross_free.push(lease.cross);
         self.rows_free.extend(lease.rows.iter().rev());
         Some(lease)
@@ -132,21 +133,24 @@ impl Kv {
     }
 
     pub fn tokens_used(&self) -> usize {
-        self.tokens_total - self.tokens_free
+        self.tokens_used
+    }
+
+    /// From now on there are so many. Where more are in use, nothing is reserved until enough has come back.
+    pub fn resize(&mut self, tokens_total: usize) {
+        self.tokens_total = tokens_total;
     }
 
     pub fn rows_used(&self) -> usize {
         self.rows_total - self.rows_free.len()
     }
 
-    /// Used plus free equals total, in tokens and in slots, and no slot has two holders. Says what is wrong.
+    /// What is counted as used is what the leases hold, used plus free slots are all slots, and no slot has two holders. Says
+    /// what is wrong.
     pub fn check(&self) -> Result<(), String> {
         let used: usize = self.leases.values().map(Lease::tokens).sum();
-        if used + self.tokens_free != self.tokens_total {
-            return Err(format!(
-                "tokens: {used} used + {} free is not {}",
-                self.tokens_free, self.tokens_total
-            ));
+        if used != self.tokens_used {
+            return Err(format!("tokens: {used} are held, {} counted", self.tokens_used));
         }
         let mut cross: Vec<_> = self
             .cross_free

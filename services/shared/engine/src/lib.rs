@@ -23,6 +23,7 @@ pub mod handle;
 mod inbox;
 pub mod kv;
 mod logits;
+mod memory;
 pub mod metrics;
 pub mod open;
 pub mod params;

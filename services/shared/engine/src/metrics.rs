@@ -11,6 +11,7 @@ const ROWS: &str = "refract_engine_rows_running";
 const KV_USED: &str = "refract_engine_kv_tokens_used";
 const KV_TOTAL: &str = "refract_engine_kv_tokens_total";
 const KV_BYTES: &str = "refract_engine_kv_bytes";
+const KV_BYTES_PEAK: &str = "refract_engine_kv_bytes_peak";
 const STEPS: &str = "refract_engine_steps_total";
 const PROMPT_TOKENS: &str = "refract_engine_prompt_tokens_total";
 const NEW_TOKENS: &str = "refract_engine_new_tokens_total";
@@ -37,6 +38,11 @@ pub fn describe() {
     describe_gauge!(KV_USED, "decode memory reserved, in tokens");
     describe_gauge!(KV_TOTAL, "decode memory there is, in tokens");
     describe_gauge!(KV_BYTES, Unit::Bytes, "decode memory held by the runner");
+    describe_gauge!(
+        KV_BYTES_PEAK,
+        Unit::Bytes,
+        "the most decode memory that the runner has held"
+    );
     describe_counter!(STEPS, "decode steps");
     describe_counter!(PROMPT_TOKENS, "prompt tokens encoded, without padding");
     describe_counter!(NEW_TOKENS, "rows decoded, summed over steps");
@@ -72,6 +78,7 @@ pub(crate) struct Meters {
     pub(crate) kv_used: Gauge,
     pub(crate) kv_total: Gauge,
     pub(crate) kv_bytes: Gauge,
+    pub(crate) kv_bytes_peak: Gauge,
     pub(crate) steps: Counter,
     pub(crate) prompt_tokens: Counter,
     pub(crate) new_tokens: Counter,
@@ -96,6 +103,7 @@ impl Meters {
             kv_used: gauge!(KV_USED, "engine" => e()),
             kv_total: gauge!(KV_TOTAL, "engine" => e()),
             kv_bytes: gauge!(KV_BYTES, "engine" => e()),
+            kv_bytes_peak: gauge!(KV_BYTES_PEAK, "engine" => e()),
             steps: counter!(STEPS, "engine" => e()),
             prompt_tokens: counter!(PROMPT_TOKENS, "engine" => e()),
             new_tokens: counter!(NEW_TOKENS, "engine" => e()),

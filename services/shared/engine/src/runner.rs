@@ -29,7 +29,7 @@ pub use crate::scheduler::EncodeCost;
 pub use candle::ModelRunner;
 pub use cpu::{CpuOptions, CpuRunner, Isa, Precision};
 pub use parallel::{ParallelOptions, ParallelRunner};
-pub use scripted::{Gate, Scripted};
+pub use scripted::{Gate, Memory, Scripted};
 
 /// What must be known of a model to decode with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +175,14 @@ impl Runner for Box<dyn Runner> {
     fn bytes(&self) -> usize {
         (**self).bytes()
     }
+
+    fn page(&self) -> Option<Page> {
+        (**self).page()
+    }
+
+    fn memory_free(&self) -> Option<u64> {
+        (**self).memory_free()
+    }
 }
 
 /// Owns a model and its memory on a device. Called from one thread.
@@ -202,4 +210,23 @@ pub trait Runner: Send {
 
     /// Decode memory held now, in bytes.
     fn bytes(&self) -> usize;
+
+    /// The pieces that decode memory comes in, so that a budget in bytes can be kept in tokens. `None`: not known, and
+    /// only the configured number of tokens bounds it.
+    fn page(&self) -> Option<Page> {
+        None
+    }
+
+    /// Free bytes of the device that holds decode memory. `None`: it is the process's own memory, and the system knows.
+    fn memory_free(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A piece of decode memory: keys and values of so many positions in a row, of all decoder layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At least 1.
+    pub tokens: usize,
+    pub bytes: usize,
 }

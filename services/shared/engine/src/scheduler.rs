@@ -18,13 +18,29 @@ pub struct Entry {
     pub prompt_tokens: usize,
     pub rows: usize,
     pub new_tokens: usize,
+    /// Decode memory is reserved in pieces of so many positions; at least 1.
+    pub page_tokens: usize,
     pub deadline: Option<Instant>,
 }
 
 impl Entry {
-    pub fn cost(&self) -> usize {
-        Kv::cost(self.prompt_tokens, self.rows, self.new_tokens)
+    /// Positions reserved for the prompt.
+    pub fn cross_tokens(&self) -> usize {
+        whole(self.prompt_tokens, self.page_tokens)
     }
+
+    /// Positions reserved for each row.
+    pub fn own_tokens(&self) -> usize {
+        whole(self.new_tokens, self.page_tokens)
+    }
+
+    pub fn cost(&self) -> usize {
+        Kv::cost(self.cross_tokens(), self.rows, self.own_tokens())
+    }
+}
+
+fn whole(tokens: usize, page: usize) -> usize {
+    tokens.div_ceil(page).saturating_mul(page)
 }
 
 /// One turn of the loop.
@@ -111,6 +127,15 @@ impl Scheduler {
         feasible
     }
 
+    /// From now on there is decode memory for so many tokens. Returns who waits and could now never start; they stay until
+    /// they are settled.
+    pub fn resize(&mut self, kv_tokens_max: usize) -> Vec<SequenceId> {
+        self.limits.kv_tokens_max = kv_tokens_max;
+        self.kv.resize(kv_tokens_max);
+        let hopeless = self.waiting.iter().filter(|entry| !self.is_feasible(entry));
+        hopeless.map(|entry| entry.id).collect()
+    }
+
     /// Starts what fits, in order, and says what this step does. Started sequences hold their memory from here on.
     pub fn plan(&mut self, now: Instant) -> Plan {
         let mut plan = Plan::default();
@@ -126,7 +151,7 @@ impl Scheduler {
         while let Some(head) = self.waiting.front() {
             if !self
                 .kv
-                .can_reserve(head.prompt_tokens, head.rows, head.new_tokens)
+                .can_reserve(head.cross_tokens(), head.rows, head.own_tokens())
             {
                 break;
             }
@@ -138,7 +163,7 @@ impl Scheduler {
                 break;
             }
             self.kv
-                .reserve(head.id, head.prompt_tokens, head.rows, head.new_tokens);
+                .reserve(head.id, head.cross_tokens(), head.rows, head.own_tokens());
             self.running.push(head.id);
             self.waiting.pop_front();
         }

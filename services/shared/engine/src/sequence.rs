@@ -7,7 +7,7 @@ use refract_model::PairRows;
 
 use crate::beam::BeamSearch;
 use crate::config::Config;
-use crate::draft::{Book, Pace};
+use crate::draft::{Book, Marks};
 use crate::error::Error;
 use crate::generation::{Finish, Hypothesis};
 use crate::kv::{RowMove, RowSlot};
@@ -50,6 +50,7 @@ pub struct Sequence {
     pub params: GenerationParams,
     decoder_start: u32,
     seed: u64,
+    marks: Marks,
     search: Search,
 }
 
@@ -67,7 +68,6 @@ struct Line {
     ids: Vec<u32>,
     /// How many of `ids` are guesses.
     drafted: usize,
-    pace: Pace,
     row: RowSlot,
     rng: ChaCha8Rng,
     finish: Option<Finish>,
@@ -86,6 +86,7 @@ impl Sequence {
         let seed = params.seed.unwrap_or(seed);
         Self {
             id,
+            marks: Marks::of(&prompt),
             prompt,
             pairs,
             params,
@@ -103,7 +104,6 @@ impl Sequence {
             let line = |(sample, row): (usize, &RowSlot)| Line {
                 ids: vec![self.decoder_start],
                 drafted: 0,
-                pace: Pace::default(),
                 row: *row,
                 rng: randomness(self.seed, sample),
                 finish: None,
@@ -123,8 +123,7 @@ impl Sequence {
         }
         // A step says one token more than was guessed.
         let left = (self.params.max_new_tokens + 1).saturating_sub(line.ids.len() + 1);
-        let most = line.pace.length(config).min(most).min(left);
-        line.drafted = book.guess(&self.prompt, &mut line.ids, most);
+        line.drafted = book.guess(config, &self.marks, &self.prompt, &mut line.ids, most.min(left));
         line.drafted
     }
 
@@ -133,7 +132,8 @@ impl Sequence {
         if let Search::Lines(lines) = &self.search
             && let [line] = lines.as_slice()
         {
-            book.learn(&line.ids, line.ids.len().saturating_sub(said));
+            let from = line.ids.len().saturating_sub(said);
+            book.learn(&self.marks, &self.prompt, &line.ids, from);
         }
     }
 
@@ -207,7 +207,6 @@ fn advance_greedily(
         }
     }
     step.guessed = step.produced.len().saturating_sub(1);
-    line.pace.learn(drafted, step.guessed);
     if let Some(finish) = line.finish {
         step.done.push(line.row);
         step.end = Some(vec![Hypothesis {

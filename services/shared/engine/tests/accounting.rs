@@ -21,6 +21,8 @@ enum Act {
     Cancel(usize),
     /// The n-th running sequence gives back one row (a sample that ended).
     GiveRow(usize),
+    /// There is more or less decode memory than was thought.
+    Resize(usize),
     Step,
 }
 
@@ -30,6 +32,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             .prop_map(|(prompt, rows, new, deadline)| Act::Arrive { prompt, rows, new, deadline }),
         1 => any::<usize>().prop_map(Act::Cancel),
         1 => any::<usize>().prop_map(Act::GiveRow),
+        1 => (100usize..400).prop_map(Act::Resize),
         4 => Just(Act::Step),
     ];
     proptest::collection::vec(act, 1..120)
@@ -64,6 +67,7 @@ struct World {
     limits: Limits,
     begun: Instant,
     now: u64,
+    page: usize,
     entries: BTreeMap<SequenceId, Entry>,
     /// Steps still to go, of running sequences.
     left: BTreeMap<SequenceId, usize>,
@@ -74,12 +78,13 @@ struct World {
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, page: usize) -> Self {
         Self {
             scheduler: Scheduler::new(limits.clone()),
             limits,
             begun: Instant::now(),
             now: 0,
+            page,
             entries: BTreeMap::new(),
             left: BTreeMap::new(),
             started: Vec::new(),
@@ -101,6 +106,7 @@ impl World {
             prompt_tokens: prompt,
             rows,
             new_tokens: new,
+            page_tokens: self.page,
             deadline,
         };
         let feasible = self.scheduler.is_feasible(&entry);
@@ -196,6 +202,10 @@ impl World {
     fn check_budgets(&self, plan: &Plan) {
         let kv = self.scheduler.kv();
         kv.check().expect("memory is conserved");
+        assert!(
+            plan.encode.is_empty() || kv.tokens_used() <= self.limits.kv_tokens_max,
+            "something was started that does not fit"
+        );
         assert!(plan.decode.len() <= self.limits.running_sequences_max);
         assert!(kv.rows_used() <= self.limits.running_rows_max);
         let want: usize = self
@@ -204,9 +214,9 @@ impl World {
             .map(|id| {
                 let e = &self.entries[id];
                 Kv::cost(
-                    e.prompt_tokens,
+                    e.cross_tokens(),
                     e.rows - self.rows_given.get(id).copied().unwrap_or(0),
-                    e.new_tokens,
+                    e.own_tokens(),
                 )
             })
             .sum();
@@ -247,6 +257,13 @@ impl World {
                     *self.rows_given.entry(*id).or_default() += 1;
                 }
             }
+            Act::Resize(tokens) => {
+                self.limits.kv_tokens_max = tokens;
+                for id in self.scheduler.resize(tokens) {
+                    assert!(self.waiting.contains(&id), "only who waits is turned away");
+                    self.end(id);
+                }
+            }
             Act::Step => {
                 self.step();
             }
@@ -259,8 +276,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_or_starved_and_no_budget_is_passed(limits in limits(), acts in acts()) {
-        let mut world = World::new(limits);
+    fn nothing_is_lost_or_starved_and_no_budget_is_passed(
+        limits in limits(), page in 1usize..17, acts in acts()
+    ) {
+        let mut world = World::new(limits, page);
         for act in &acts {
             world.act(act);
         }
@@ -309,7 +328,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(kv.check(), Ok(()));
-            prop_assert!(kv.tokens_used() <= kv.tokens_total());
+            prop_assert!(kv.tokens_used() <= kv.tokens_total(), "without a resize");
         }
     }
 }

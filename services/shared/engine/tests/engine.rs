@@ -462,6 +462,83 @@ async fn a_panic_in_the_runner_leaves_nobody_hanging() {
 }
 
 #[tokio::test]
+async fn a_lost_device_ends_everybody_at_once_and_nothing_more_is_tried() {
+    // Calls: encode and decode of the one that holds the door, encode of the three, their steps.
+    for (what, runner, calls) in [
+        ("encode", Scripted::echo(EOS).lost_in_encode(66), 3),
+        ("decode", Scripted::echo(EOS).lost_in_decode(66, 3), 6),
+    ] {
+        let limits = Config {
+            running_sequences_max: 3,
+            ..config()
+        };
+        let (engine, gate) = start(runner, limits);
+        let handle = engine.handle();
+        gate.close();
+        let first = handle.generate(request([5; 9])).expect("accepted");
+        gate.wait_for_arrivals(1);
+        // Three will run, two will wait.
+        let all = [7, 66, 8, 9, 10].map(|id| handle.generate(request([id; 9])).expect("accepted"));
+        drop(first);
+        gate.open();
+        for generation in all {
+            match generation.collect().await {
+                Err(Error::Stopped { reason }) => {
+                    assert!(reason.contains("fell off the bus"), "{what}: {reason}")
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+        }
+        assert!(
+            matches!(&*engine.health().borrow(), Health::Unhealthy { reason } if reason.contains("the bus")),
+            "{what}"
+        );
+        assert_eq!(gate.encoded(), [1, 3], "{what}");
+        assert_eq!(
+            gate.arrived(),
+            calls,
+            "{what}: no part of the batch was tried again"
+        );
+        assert!(
+            matches!(handle.generate(request([7])), Err(Error::Stopped { .. })),
+            "{what}"
+        );
+        assert_eq!(handle.stats().kv_tokens_used, 0, "{what}");
+        engine.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_is_noticed_by_who_watches() {
+    let limits = Config {
+        batch_max: Duration::from_millis(20),
+        ..config()
+    };
+    let (engine, gate) = start(Scripted::echo(EOS), limits);
+    let handle = engine.handle();
+    handle.check_pace();
+    assert_eq!(
+        *engine.health().borrow(),
+        Health::Starting,
+        "an idle engine does not hang"
+    );
+    gate.close();
+    let generation = handle.generate(request([7])).expect("accepted");
+    gate.wait_for_arrivals(1);
+    until("it is seen to hang", || {
+        handle.check_pace();
+        matches!(&*engine.health().borrow(), Health::Unhealthy { reason } if reason.contains("hung"))
+    })
+    .await;
+    gate.open();
+    generation.collect().await.expect("it was only slow");
+    assert!(
+        matches!(&*engine.health().borrow(), Health::Unhealthy { .. }),
+        "what has hung once is restarted"
+    );
+}
+
+#[tokio::test]
 async fn a_slow_reader_holds_up_nobody_and_finds_its_tokens_in_one_batch() {
     let (engine, _) = start(Scripted::echo(EOS), config());
     let handle = engine.handle();
@@ -645,6 +722,25 @@ async fn a_seed_repeats_a_generation_and_samples_differ() {
     assert_eq!(run(Some(5)).await, first);
     assert_ne!(run(Some(6)).await, first);
     assert_ne!(run(None).await, run(None).await);
+}
+
+#[tokio::test]
+async fn candidates_of_one_prompt_share_its_encoding_and_its_cross_memory() {
+    let (engine, gate) = start(chaotic(), config());
+    let params = GenerationParams {
+        do_sample: true,
+        seed: Some(1),
+        num_return_sequences: 8,
+        ..GenerationParams::greedy(10, Vec::new())
+    };
+    let done = engine
+        .handle()
+        .generate(Request::new(vec![9; 30], params))
+        .expect("accepted");
+    assert_eq!(done.collect().await.expect("finished").hypotheses.len(), 8);
+    assert_eq!(gate.encoded(), [1]);
+    // What all have in common is decoded once.
+    assert_eq!(gate.decoded(), [1, 8, 8, 8, 8, 8, 8, 8, 8, 8]);
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 //! ready, and whose engine takes the process out of service when it fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use refract_bundle::Role;
 use refract_chassis::Health;
 use refract_wire::{Limits, ModelInfo, ServerInfo};
-use refract_worker::Worker;
+use refract_worker::{Handle, Worker};
 
 /// Loads and checks the bundle on a thread that may block; a bad one is refused here.
 pub async fn open(
@@ -24,17 +25,28 @@ pub async fn open(
 /// Runs the model once at its sizes; from then on an engine that calls itself unhealthy ends the process's service.
 pub async fn warm_up(worker: Arc<Worker>, health: Health) -> anyhow::Result<()> {
     worker.warm_up().await?;
-    let mut state = worker.handle().health();
+    let handle = worker.handle().clone();
     drop(worker);
-    tokio::spawn(async move {
-        while state.changed().await.is_ok() {
-            if matches!(*state.borrow(), refract_worker::Health::Unhealthy { .. }) {
-                health.set_dead("the engine is unhealthy");
-                return;
-            }
-        }
-    });
+    tokio::spawn(follow(handle, health));
     Ok(())
+}
+
+/// How often the engine is looked at, lest it hangs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes the process out of service once its engine is unhealthy, whenever that began, or hangs.
+async fn follow(engine: Handle, health: Health) {
+    let mut state = engine.health();
+    loop {
+        match *state.borrow_and_update() {
+            refract_worker::Health::Unhealthy { .. } => return health.set_dead("the engine is unhealthy"),
+            refract_worker::Health::Stopped => return,
+            _ => {}
+        }
+        // Either way there is something to look at.
+        let _ = tokio::time::timeout(LOOK_EVERY, state.changed()).await;
+        engine.check_pace();
+    }
 }
 
 /// What `GetServerInfo` says of a model service.
@@ -63,4 +75,57 @@ pub fn info(name: &'static str, worker: &Worker) -> ServerInfo {
         info.features.push("slots".to_owned());
     }
     info
+}
+
+#[cfg(test)]
+mod tests {
+    use refract_engine::runner::Scripted;
+    use refract_engine::{Config, Engine, GenerationParams, Request};
+
+    use super::*;
+
+    const POISON: u32 = 66;
+
+    /// A process that serves, and its engine.
+    fn serving(runner: Scripted) -> (Engine, Health) {
+        let engine = Engine::start(runner, Config::default()).expect("a sound config");
+        let (_, signal) = refract_resilience::drain::pair(refract_resilience::drain::Config::brisk());
+        let health = Health::new(&[], signal);
+        health.set_ready();
+        (engine, health)
+    }
+
+    async fn ask(engine: &Engine) {
+        let request = Request::new(vec![POISON], GenerationParams::greedy(4, vec![1]));
+        let generation = engine.handle().generate(request).expect("accepted");
+        generation.collect().await.expect_err("poisoned");
+    }
+
+    async fn until_dead(health: &Health) {
+        while health.is_live() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(health.readiness(), Err("the engine is unhealthy"));
+    }
+
+    #[tokio::test]
+    async fn three_model_faults_in_a_minute_take_the_process_out_of_service() {
+        let (engine, health) = serving(Scripted::echo(1).failing_to_decode(POISON, 1));
+        let following = tokio::spawn(follow(engine.handle(), health.clone()));
+        for _ in 0..2 {
+            ask(&engine).await;
+            assert_eq!(health.readiness(), Ok(()), "one fault may be the question's own");
+        }
+        ask(&engine).await;
+        until_dead(&health).await;
+        following.await.expect("followed to the end");
+    }
+
+    #[tokio::test]
+    async fn a_lost_device_takes_the_process_out_of_service_even_if_nobody_looked_yet() {
+        let (engine, health) = serving(Scripted::echo(1).lost_in_decode(POISON, 1));
+        ask(&engine).await;
+        tokio::spawn(follow(engine.handle(), health.clone()));
+        until_dead(&health).await;
+    }
 }

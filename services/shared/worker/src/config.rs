@@ -88,8 +88,14 @@ pub struct Config {
     pub running_sequences_max: usize,
     /// Rows decoded together; a sequence of 5 beams has 5. Default 160.
     pub running_rows_max: usize,
-    /// Tokens held in key-value memory over all running sequences. Default 65536.
+    /// Tokens held in key-value memory over all running sequences, at most: less where the memory budget holds less. Default
+    /// 65536.
     pub kv_tokens_max: usize,
+    /// Bytes for key-value memory and for what a step works with, beside the weights; refused where that much is not free.
+    /// Absent: `memory_percent_max` of what is free once the weights are loaded. No default.
+    pub memory_bytes_max: Option<u64>,
+    /// See `memory_bytes_max`. Where several services share a machine, give each its part. Default 80.
+    pub memory_percent_max: usize,
     /// Tokens encoded between two decode steps: how long new sequences may hold up running ones. Default 4096.
     pub step_encode_tokens_max: usize,
     /// Tokens decoded in one step, over all rows, guesses included. Default 160.
@@ -99,6 +105,9 @@ pub struct Config {
     pub draft_tokens_max: usize,
     /// Tokens of one step up to which guesses are added. Default 32.
     pub step_draft_tokens_max: usize,
+    /// Longest that the device may take over one batch; beyond it the process is taken out of service. Default `5m`.
+    #[serde(with = "humantime_serde")]
+    pub batch_max: Duration,
     /// Tokens one sequence may produce, whatever its profile says. Default 256.
     pub new_tokens_max: usize,
 }
@@ -119,10 +128,13 @@ impl Default for Config {
             running_sequences_max: engine.running_sequences_max,
             running_rows_max: engine.running_rows_max,
             kv_tokens_max: engine.kv_tokens_max,
+            memory_bytes_max: engine.memory_bytes_max,
+            memory_percent_max: engine.memory_percent_max,
             step_encode_tokens_max: engine.step_encode_tokens_max,
             step_decode_tokens_max: engine.step_decode_tokens_max,
             draft_tokens_max: engine.draft_tokens_max,
             step_draft_tokens_max: engine.step_draft_tokens_max,
+            batch_max: engine.batch_max,
             new_tokens_max: 256,
         }
     }
@@ -169,12 +181,15 @@ impl Config {
             running_sequences_max: self.running_sequences_max,
             running_rows_max: self.running_rows_max,
             kv_tokens_max: self.kv_tokens_max,
+            memory_bytes_max: self.memory_bytes_max,
+            memory_percent_max: self.memory_percent_max,
             prompt_tokens_max,
             new_tokens_max: self.new_tokens_max,
             step_encode_tokens_max: self.step_encode_tokens_max.max(prompt_tokens_max),
             step_decode_tokens_max: self.step_decode_tokens_max.max(self.running_rows_max),
             draft_tokens_max: self.draft_tokens_max,
             step_draft_tokens_max: self.step_draft_tokens_max,
+            batch_max: self.batch_max,
             ..engine
         }
     }

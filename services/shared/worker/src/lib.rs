@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use refract_bundle::{Bundle, Decode, Prompt, Role};
 use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
-use refract_engine::{Choice, Engine, Generation, GenerationParams, Handle, PairRows, Request};
+use refract_engine::{Choice, Engine, Generation, GenerationParams, PairRows, Request};
 use refract_model::Spec;
 
 pub use config::{Config, Device, InstructionSet, Precision};
-pub use refract_engine::{Event, Finish, Finished, Health};
+pub use refract_engine::{Event, Finish, Finished, Handle, Health};
 
 /// Why a bundle could not be put to work. Each names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +180,6 @@ pub fn to_domain(error: &refract_engine::Error) -> refract_domain::Error {
             retry_after: Duration::from_secs(1),
         },
         Engine::ModelFault { .. } | Engine::Overconstrained { .. } => Domain::ModelFault,
-        Engine::Invalid { .. } | Engine::Config { .. } => Domain::Internal,
+        Engine::Invalid { .. } | Engine::Config { .. } | Engine::Memory { .. } => Domain::Internal,
     }
 }

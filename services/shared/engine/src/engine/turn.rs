@@ -5,6 +5,7 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
@@ -16,8 +17,9 @@ use crate::generation::{Finish, Finished, Hypothesis, Outbox};
 use crate::handle::Shared;
 use crate::inbox::{Phase, Submission};
 use crate::kv::RowSlot;
+use crate::memory::Taken;
 use crate::phases::Phases;
-use crate::runner::{DecodeRow, EncodeJob, Logits, Runner};
+use crate::runner::{DecodeRow, EncodeJob, Logits, Runner, RunnerError};
 use crate::sampler::Scratch;
 use crate::scheduler::{Limits, Plan, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
@@ -30,7 +32,14 @@ const FAULTS_WINDOW: Duration = Duration::from_secs(60);
 pub(super) fn run(runner: impl Runner, shared: Arc<Shared>) {
     let mut turning = Loop::new(runner, shared.clone());
     let reason = match catch_unwind(AssertUnwindSafe(|| turning.run())) {
-        Ok(reason) => reason,
+        Ok(Stop::Asked(reason)) => reason,
+        Ok(Stop::Lost(reason)) => {
+            error!(engine = %shared.config.name, %reason, "the device is lost");
+            shared.health.send_replace(Health::Unhealthy {
+                reason: reason.clone(),
+            });
+            reason
+        }
         Err(panic) => {
             let reason = format!("panic: {}", message(&*panic));
             error!(engine = %shared.config.name, %reason, "the engine's thread panicked");
@@ -62,6 +71,14 @@ pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
+/// Why the loop has ended.
+enum Stop {
+    /// Drained, or closed by its owner.
+    Asked(String),
+    /// The runner said that it cannot work any more ([`crate::runner::RunnerError::fatal`]).
+    Lost(String),
+}
+
 struct Loop<R> {
     runner: R,
     shared: Arc<Shared>,
@@ -78,6 +95,10 @@ struct Loop<R> {
     stats: Stats,
     /// When the latest model faults were.
     faults: VecDeque<Instant>,
+    /// The runner's fatal error, once it has had one: it is not called again.
+    lost: Option<String>,
+    /// What was taken of the device before the first step.
+    taken: Taken,
 }
 
 struct Active {
@@ -103,11 +124,13 @@ struct Span {
 
 impl<R: Runner> Loop<R> {
     fn new(runner: R, shared: Arc<Shared>) -> Self {
-        let limits = Limits::new(&shared.config, shared.shape.encode_cost);
+        let mut limits = Limits::new(&shared.config, shared.shape.encode_cost);
+        limits.kv_tokens_max = shared.kv_tokens();
         let stats = Stats {
-            kv_tokens_total: shared.config.kv_tokens_max,
+            kv_tokens_total: limits.kv_tokens_max,
             ..Stats::default()
         };
+        let taken = Taken::look(&runner);
         shared.stats.write(&stats);
         Self {
             runner,
@@ -120,26 +143,34 @@ impl<R: Runner> Loop<R> {
             ended: Vec::new(),
             stats,
             faults: VecDeque::new(),
+            lost: None,
+            taken,
             shared,
         }
     }
 
-    /// Turns until it is told to stop; says why.
-    fn run(&mut self) -> String {
+    /// Turns until it is told to stop or the device is lost; says why.
+    fn run(&mut self) -> Stop {
         loop {
             let idle = self.active.is_empty();
             match self.shared.inbox.take(idle, &mut self.arrivals) {
-                Phase::Closed(reason) => return reason,
-                Phase::Draining if idle && self.arrivals.is_empty() => return "drained".to_owned(),
+                Phase::Closed(reason) => return Stop::Asked(reason),
+                Phase::Draining if idle && self.arrivals.is_empty() => {
+                    return Stop::Asked("drained".to_owned());
+                }
                 Phase::Open | Phase::Draining => {}
             }
             self.turn();
+            if let Some(reason) = self.lost.take() {
+                return Stop::Lost(reason);
+            }
         }
     }
 
     /// One step of the loop.
     fn turn(&mut self) {
         let begun = Instant::now();
+        self.resize();
         self.receive();
         self.reap(begun);
         let plan = self.scheduler.plan(begun);
@@ -148,8 +179,39 @@ impl<R: Runner> Loop<R> {
             self.encode(batch);
         }
         let decoded = self.decode();
-        self.publish(begun, decoded);
+        if self.lost.is_none() {
+            self.publish(begun, decoded);
+        }
         self.tell();
+    }
+
+    /// Takes over what warm-up found out about memory. Who waits and can now never start is told so.
+    fn resize(&mut self) {
+        let tokens_max = self.shared.kv_tokens();
+        if tokens_max == self.stats.kv_tokens_total {
+            return;
+        }
+        self.stats.kv_tokens_total = tokens_max;
+        for id in self.scheduler.resize(tokens_max) {
+            let tokens = self.active.get(&id).map_or(0, |active| active.cost);
+            self.end(id, Err(Error::TooLarge { tokens, tokens_max }));
+        }
+    }
+
+    /// Looks at memory right after the runner has worked, when it holds most.
+    fn look(&mut self) {
+        let held = self.runner.bytes();
+        self.stats.kv_bytes_peak = self.stats.kv_bytes_peak.max(held);
+        if self.shared.budget.is_some() && *self.shared.health.borrow() == Health::Starting {
+            let working = self
+                .taken
+                .growth(Taken::look(&self.runner))
+                .saturating_sub(held as u64);
+            self.stats.working_bytes = self.stats.working_bytes.max(working);
+            self.shared
+                .working_bytes
+                .store(self.stats.working_bytes, Ordering::Release);
+        }
     }
 
     fn tell(&mut self) {
@@ -170,7 +232,7 @@ impl<R: Runner> Loop<R> {
             let (id, deadline, cost) = (entry.id, entry.deadline, entry.cost());
             if !self.scheduler.admit(entry) {
                 self.shared.inbox.leave(cost);
-                let tokens_max = self.shared.config.kv_tokens_max;
+                let tokens_max = self.stats.kv_tokens_total;
                 self.ended.push((
                     outbox,
                     Err(Error::TooLarge {
@@ -235,6 +297,9 @@ impl<R: Runner> Loop<R> {
 
     /// Encodes a batch; where that fails, its halves, so that only the sequence at fault fails.
     fn encode(&mut self, batch: &[SequenceId]) {
+        if self.lost.is_some() {
+            return;
+        }
         let begun = Instant::now();
         let mut tokens = 0;
         let jobs: Vec<EncodeJob<'_>> = batch
@@ -249,8 +314,12 @@ impl<R: Runner> Loop<R> {
                 })
             })
             .collect();
-        match self.runner.encode(&jobs) {
+        self.shared.batch.set(Some(begun));
+        let done = self.runner.encode(&jobs);
+        self.shared.batch.set(None);
+        match done {
             Ok(()) => {
+                self.look();
                 let took = begun.elapsed();
                 for id in batch {
                     if let Some(active) = self.active.get_mut(id) {
@@ -262,6 +331,7 @@ impl<R: Runner> Loop<R> {
                 self.shared.meters.prompt_tokens.increment(tokens as u64);
                 self.shared.meters.encode_seconds.record(took.as_secs_f64());
             }
+            Err(error) if error.is_fatal() => self.lost = Some(error.reason),
             Err(error) if batch.len() > 1 => {
                 warn!(engine = %self.shared.config.name, sequences = batch.len(), %error, "an encoder batch failed");
                 let (left, right) = batch.split_at(batch.len() / 2);
@@ -284,6 +354,9 @@ impl<R: Runner> Loop<R> {
 
     /// Decodes one token of every running row and lets each sequence move on. Returns the rows decoded.
     fn decode(&mut self) -> usize {
+        if self.lost.is_some() {
+            return 0;
+        }
         let begun = Instant::now();
         self.draft();
         let mut spans = Vec::with_capacity(self.scheduler.running().len());
@@ -321,7 +394,8 @@ impl<R: Runner> Loop<R> {
         }
         let mut failed = Vec::new();
         let mut decoded = rows.len();
-        decode_apart(
+        self.shared.batch.set(Some(begun));
+        let done = decode_apart(
             &mut self.runner,
             &spans,
             &rows,
@@ -329,7 +403,13 @@ impl<R: Runner> Loop<R> {
             &mut buffer[..lines * vocab],
             &mut failed,
         );
+        self.shared.batch.set(None);
         drop(rows);
+        if let Err(error) = done {
+            self.lost = Some(error.reason);
+            return 0;
+        }
+        self.look();
         for (id, error) in failed {
             self.end(id, Err(error));
         }
@@ -506,6 +586,7 @@ impl<R: Runner> Loop<R> {
         meters.rows.set(self.stats.running_rows as f64);
         meters.kv_used.set(self.stats.kv_tokens_used as f64);
         meters.kv_bytes.set(self.stats.kv_bytes as f64);
+        meters.kv_bytes_peak.set(self.stats.kv_bytes_peak as f64);
     }
 
     /// Tells everybody who still waits that nothing will come. Does not touch the runner, which may be broken.
@@ -517,7 +598,7 @@ impl<R: Runner> Loop<R> {
         };
         for arrival in self.arrivals.drain(..) {
             self.shared.inbox.leave(arrival.entry.cost());
-            arrival.outbox.end(Err(stopped()));
+            self.ended.push((arrival.outbox, Err(stopped())));
         }
         for (id, active) in self.active.drain() {
             self.scheduler.settle(id);
@@ -526,16 +607,18 @@ impl<R: Runner> Loop<R> {
             }
             self.stats.failed += 1;
             self.shared.meters.ended("stopped", active.submitted_at.elapsed());
-            active.outbox.end(Err(stopped()));
+            self.ended.push((active.outbox, Err(stopped())));
         }
         self.stats.running_sequences = 0;
         self.stats.running_rows = 0;
         self.stats.kv_tokens_used = self.scheduler.kv().tokens_used();
         self.shared.stats.write(&self.stats);
+        self.tell();
     }
 }
 
-/// Decodes the rows of `spans`; where that fails, those of each half, down to single sequences.
+/// Decodes the rows of `spans`; where that fails, those of each half, down to single sequences. A fatal error is the only
+/// one that comes back: then nothing more is tried.
 fn decode_apart(
     runner: &mut impl Runner,
     spans: &[Span],
@@ -543,23 +626,26 @@ fn decode_apart(
     vocab: usize,
     lines: &mut [f32],
     failed: &mut Vec<(SequenceId, Error)>,
-) {
+) -> Result<(), RunnerError> {
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
-        return;
+        return Ok(());
     };
     let range = first.rows.start..last.rows.end;
     let result = runner.decode(&rows[range], &mut Logits::new(vocab, lines));
-    let Err(error) = result else { return };
+    let Err(error) = result else { return Ok(()) };
+    if error.is_fatal() {
+        return Err(error);
+    }
     if spans.len() == 1 {
         failed.push((first.id, Error::fault(&error.reason)));
-        return;
+        return Ok(());
     }
     warn!(sequences = spans.len(), %error, "a decode batch failed");
     let (left, right) = spans.split_at(spans.len() / 2);
     let middle = (right[0].lines.start - first.lines.start) * vocab;
     let (left_lines, right_lines) = lines.split_at_mut(middle);
-    decode_apart(runner, left, rows, vocab, left_lines, failed);
-    decode_apart(runner, right, rows, vocab, right_lines, failed);
+    decode_apart(runner, left, rows, vocab, left_lines, failed)?;
+    decode_apart(runner, right, rows, vocab, right_lines, failed)
 }
 
 impl Active {

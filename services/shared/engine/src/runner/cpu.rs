@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 
 use refract_kernel::{
-    Activation, Element, Finish, Kernels, KeyValueRows, MemoryShape, Packed, Paged, Place, Reader,
+    Activation, Element, Finish, Kernels, KeyValueRows, MemoryShape, PAGE, Packed, Paged, Place, Reader,
 };
 pub use refract_kernel::{Isa, Precision};
 use refract_model::{GenerationDefaults, Spec, Stored};
@@ -20,7 +20,7 @@ use refract_model::{GenerationDefaults, Spec, Stored};
 use self::arena::{Arena, Positions};
 use self::network::{Buffers, Network, room};
 use super::{
-    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
 };
 
 /// How a model runs on a CPU.
@@ -468,6 +468,13 @@ impl Runner for CpuRunner {
 
     fn bytes(&self) -> usize {
         self.arena.bytes()
+    }
+
+    fn page(&self) -> Option<Page> {
+        Some(Page {
+            tokens: PAGE,
+            bytes: self.arena.pages.shape().page_bytes(),
+        })
     }
 }
 

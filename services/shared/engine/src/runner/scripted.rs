@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::{
-    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
 };
 
 /// Writes the logits of what follows `ids` (the decoder start id first), for this prompt.
@@ -88,6 +88,15 @@ impl Gate {
     }
 }
 
+/// A device of so much memory, kept in pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub free: u64,
+    pub page: Page,
+    /// What encoding works with from its first time on, for each token (padding included) of the largest batch.
+    pub working: u64,
+}
+
 pub struct Scripted {
     shape: Shape,
     script: Box<Script>,
@@ -100,6 +109,11 @@ pub struct Scripted {
     decode_poison: Option<(u32, usize)>,
     /// A prompt with this id panics in decode.
     panic_on: Option<u32>,
+    /// A prompt with this id loses the device: when it is encoded, or when it has this many decoder ids.
+    loss: Option<(u32, Option<usize>)>,
+    memory: Option<Memory>,
+    /// Most tokens encoded together.
+    encoded_most: usize,
 }
 
 impl Scripted {
@@ -113,6 +127,9 @@ impl Scripted {
             encode_poison: None,
             decode_poison: None,
             panic_on: None,
+            loss: None,
+            memory: None,
+            encoded_most: 0,
         }
     }
 
@@ -137,6 +154,23 @@ impl Scripted {
         self.gate.clone()
     }
 
+    /// Runs on a device of so much memory; what does not fit it fails.
+    pub fn with_memory(mut self, memory: Memory) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
+    fn taken(&self, memory: &Memory) -> u64 {
+        self.bytes() as u64 + self.encoded_most as u64 * memory.working
+    }
+
+    fn check_memory(&self) -> Result<(), RunnerError> {
+        match &self.memory {
+            Some(memory) if self.taken(memory) > memory.free => Err(RunnerError::new("out of memory")),
+            _ => Ok(()),
+        }
+    }
+
     /// Prompts with `id` fail to encode.
     pub fn failing_to_encode(mut self, id: u32) -> Self {
         self.encode_poison = Some(id);
@@ -146,6 +180,18 @@ impl Scripted {
     /// Prompts with `id` fail to decode once they have `ids` decoder ids.
     pub fn failing_to_decode(mut self, id: u32, ids: usize) -> Self {
         self.decode_poison = Some((id, ids));
+        self
+    }
+
+    /// Prompts with `id` lose the device for good when they are encoded.
+    pub fn lost_in_encode(mut self, id: u32) -> Self {
+        self.loss = Some((id, None));
+        self
+    }
+
+    /// Prompts with `id` lose the device for good once they have `ids` decoder ids.
+    pub fn lost_in_decode(mut self, id: u32, ids: usize) -> Self {
+        self.loss = Some((id, Some(ids)));
         self
     }
 
@@ -170,12 +216,19 @@ impl Runner for Scripted {
         {
             return Err(RunnerError::new("a poisoned prompt"));
         }
+        if let Some((id, None)) = self.loss
+            && jobs.iter().any(|job| job.ids.contains(&id))
+        {
+            return Err(RunnerError::fatal("the device fell off the bus"));
+        }
         for job in jobs {
             if self.prompts.insert(job.cross, job.ids.to_vec()).is_some() {
                 return Err(RunnerError::new(format!("{:?} is taken", job.cross)));
             }
         }
-        Ok(())
+        let padded = jobs.len() * jobs.iter().map(|job| job.ids.len()).max().unwrap_or(0);
+        self.encoded_most = self.encoded_most.max(padded);
+        self.check_memory()
     }
 
     fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
@@ -189,6 +242,12 @@ impl Runner for Scripted {
                 .ok_or_else(|| RunnerError::new(format!("{:?} was never encoded", row.cross)))?;
             if self.panic_on.is_some_and(|id| prompt.contains(&id)) {
                 panic!("a scripted panic");
+            }
+            if let Some((id, Some(ids))) = self.loss
+                && prompt.contains(&id)
+                && row.ids.len() >= ids
+            {
+                return Err(RunnerError::fatal("the device fell off the bus"));
             }
             let own = self.own.entry(row.row).or_default();
             own.truncate(row.kept);
@@ -216,7 +275,7 @@ impl Runner for Scripted {
             }
             return Err(RunnerError::new("a poisoned row"));
         }
-        Ok(())
+        self.check_memory()
     }
 
     fn reorder(&mut self, moves: &[RowMove]) {
@@ -237,8 +296,20 @@ impl Runner for Scripted {
     }
 
     fn bytes(&self) -> usize {
-        4 * (self.prompts.values().map(Vec::len).sum::<usize>()
-            + self.own.values().map(Vec::len).sum::<usize>())
+        let page = self
+            .memory
+            .map_or(Page { tokens: 1, bytes: 4 }, |memory| memory.page);
+        let held = self.prompts.values().chain(self.own.values());
+        held.map(|ids| ids.len().div_ceil(page.tokens) * page.bytes).sum()
+    }
+
+    fn page(&self) -> Option<Page> {
+        self.memory.map(|memory| memory.page)
+    }
+
+    fn memory_free(&self) -> Option<u64> {
+        let memory = self.memory.as_ref()?;
+        Some(memory.free.saturating_sub(self.taken(memory)))
     }
 }
 

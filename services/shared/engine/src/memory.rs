@@ -1,0 +1,254 @@
+//! How much decode memory there may be: a budget in bytes, kept in tokens.
+//!
+//! The budget is [`Config::memory_bytes_max`], or a share of what is free once the weights are loaded. At the start it is
+//! all counted as decode memory; [`crate::Engine::warm_up`] then measures what the largest step works with and takes that
+//! off. A budget that cannot hold one sequence of the greatest size is refused with what it could hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::runner::{Page, Runner, Shape};
+use crate::scheduler::Entry;
+use crate::sequence::SequenceId;
+
+/// Room for decode memory and for what a step works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    bytes: u64,
+    page: Page,
+}
+
+impl Budget {
+    /// `None` where the runner's memory is not known by the byte: then [`Config::kv_tokens_max`] alone bounds it.
+    pub(crate) fn find(config: &Config, runner: &impl Runner) -> Result<Option<Self>, Error> {
+        let Some(page) = runner.page() else {
+            return Ok(None);
+        };
+        let free = runner.memory_free().or_else(|| free(Path::new("/")));
+        let bytes = match (config.memory_bytes_max, free) {
+            (Some(most), Some(free)) if most > free => {
+                return Err(Error::Memory {
+                    what: format!("memory_bytes_max {most}"),
+                    bytes: most,
+                    free,
+                    fits: format!("memory_bytes_max {free}"),
+                });
+            }
+            (Some(most), _) => most,
+            (None, Some(free)) => free / 100 * config.memory_percent_max as u64,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self { bytes, page }))
+    }
+
+    /// Tokens of decode memory beside `working` bytes of other things, at most [`Config::kv_tokens_max`].
+    pub(crate) fn tokens(&self, config: &Config, shape: &Shape, working: u64) -> Result<usize, Error> {
+        let Page { tokens, bytes } = self.page;
+        let for_pages = self.bytes.saturating_sub(working);
+        let pages = usize::try_from(for_pages / bytes.max(1) as u64).unwrap_or(usize::MAX);
+        let fits = pages.saturating_mul(tokens);
+        let largest = largest(config, shape, tokens);
+        if fits < largest.cost() {
+            let new_tokens = largest.own_tokens();
+            let needed = (largest.cost() / tokens) as u64 * bytes as u64;
+            return Err(Error::Memory {
+                what: format!(
+                    "one sequence of {} prompt and {} new tokens",
+                    largest.prompt_tokens, largest.new_tokens
+                ),
+                bytes: needed.saturating_add(working),
+                free: self.bytes,
+                fits: if fits > new_tokens {
+                    format!("a prompt of {} tokens", fits - new_tokens)
+                } else {
+                    format!("{fits} tokens in all")
+                },
+            });
+        }
+        Ok(fits.min(config.kv_tokens_max))
+    }
+}
+
+/// The greatest sequence of one row that the limits allow: what an engine must have room for to be of use.
+fn largest(config: &Config, shape: &Shape, page_tokens: usize) -> Entry {
+    let new_tokens = config.new_tokens(shape).min(config.kv_tokens_max.div_ceil(2));
+    let rest = config.kv_tokens_max.saturating_sub(new_tokens);
+    Entry {
+        id: SequenceId(0),
+        prompt_tokens: config.prompt_tokens(shape).min(rest).max(1),
+        rows: 1,
+        new_tokens,
+        page_tokens,
+        deadline: None,
+    }
+}
+
+/// What a process has taken of its device or of the machine, to compare with a later look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    /// Bytes that are taken now.
+    now: u64,
+    /// The most so far, where the system remembers.
+    most: u64,
+}
+
+impl Taken {
+    pub(crate) fn look(runner: &impl Runner) -> Self {
+        if let Some(free) = runner.memory_free() {
+            // Only differences count.
+            let now = u64::MAX / 2 - free;
+            return Self { now, most: 0 };
+        }
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+            kib.unwrap_or(0) * 1024
+        };
+        Self {
+            now: bytes("RssAnon:"),
+            most: bytes("VmHWM:"),
+        }
+    }
+
+    /// How much more it was at the most between two looks, as far as can be seen from here.
+    pub(crate) fn growth(self, later: Self) -> u64 {
+        later
+            .now
+            .saturating_sub(self.now)
+            .max(later.most.saturating_sub(self.most))
+    }
+}
+
+/// Bytes that this process may still take: what the machine has available, or what the tightest of its control groups
+/// leaves, whichever is less. `root` is `/`. `None` where the system does not say.
+fn free(root: &Path) -> Option<u64> {
+    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024;
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let left = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let (mount, names) = if controllers.is_empty() {
+            ("sys/fs/cgroup", &V2)
+        } else if controllers.split(',').any(|c| c == "memory") {
+            ("sys/fs/cgroup/memory", &V1)
+        } else {
+            return None;
+        };
+        left(&root.join(mount), path, names)
+    });
+    Some(left.fold(machine, u64::min))
+}
+
+/// Names of a control group's files: limit, use, and of its statistics what can be given back at once.
+struct Names {
+    limit: &'static str,
+    used: &'static str,
+    cached: &'static str,
+}
+
+const V2: Names = Names {
+    limit: "memory.max",
+    used: "memory.current",
+    cached: "inactive_file",
+};
+
+const V1: Names = Names {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cached: "total_inactive_file",
+};
+
+/// The least that a group and those above it leave. Inside a container the path may name what only the host sees: then the
+/// mount itself is the group.
+fn left(mount: &Path, path: &str, names: &Names) -> Option<u64> {
+    let mut group: PathBuf = mount.join(path.trim_start_matches('/'));
+    if !group.is_dir() {
+        group = mount.to_owned();
+    }
+    group
+        .ancestors()
+        .take_while(|dir| dir.starts_with(mount))
+        .filter_map(|dir| left_by(dir, names))
+        .min()
+}
+
+/// `None` where the group has no limit.
+fn left_by(group: &Path, names: &Names) -> Option<u64> {
+    let number =
+        |file: &str| -> Option<u64> { fs::read_to_string(group.join(file)).ok()?.trim().parse().ok() };
+    let (limit, used) = (number(names.limit)?, number(names.used)?);
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let cached = stat.lines().find_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        (name == names.cached).then(|| value.trim().parse::<u64>().ok())?
+    });
+    Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    /// A machine with 8 GiB available and these files.
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        let meminfo = "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\n";
+        for (file, text) in [("proc/meminfo", meminfo)].iter().chain(files) {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        root
+    }
+
+    #[test]
+    fn what_is_free_is_what_the_machine_has_available() {
+        assert_eq!(free(machine(&[]).path()), Some(8 * GIB));
+        let unlimited = machine(&[
+            ("proc/self/cgroup", "0::/user\n"),
+            ("sys/fs/cgroup/user/memory.max", "max\n"),
+            ("sys/fs/cgroup/user/memory.current", "1000\n"),
+        ]);
+        assert_eq!(free(unlimited.path()), Some(8 * GIB));
+        assert_eq!(free(tempfile::tempdir().expect("a folder").path()), None);
+    }
+
+    #[test]
+    fn the_tightest_group_counts_and_its_file_cache_does_not() {
+        let nested = machine(&[
+            ("proc/self/cgroup", "0::/pods/this\n"),
+            ("sys/fs/cgroup/pods/this/memory.max", "max\n"),
+            ("sys/fs/cgroup/pods/this/memory.current", "1073741824\n"),
+            ("sys/fs/cgroup/pods/memory.max", "4294967296\n"),
+            ("sys/fs/cgroup/pods/memory.current", "3221225472\n"),
+            (
+                "sys/fs/cgroup/pods/memory.stat",
+                "anon 1\ninactive_file 1073741824\n",
+            ),
+        ]);
+        assert_eq!(free(nested.path()), Some(2 * GIB));
+    }
+
+    #[test]
+    fn a_container_that_sees_only_its_own_group_finds_it_at_the_mount() {
+        let v2 = machine(&[
+            ("proc/self/cgroup", "0::/host/names/it\n"),
+            ("sys/fs/cgroup/memory.max", "2147483648\n"),
+            ("sys/fs/cgroup/memory.current", "1073741824\n"),
+        ]);
+        assert_eq!(free(v2.path()), Some(GIB));
+        let v1 = machine(&[
+            ("proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/b\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n"),
+            ("sys/fs/cgroup/memory/memory.usage_in_bytes", "1073741824\n"),
+        ]);
+        assert_eq!(free(v1.path()), Some(0));
+    }
+}
