@@ -2,7 +2,11 @@
 
     peer.py ctranslate2 DIR int8|float32 THREADS       DIR holds a converted model
     peer.py transformers DIR float32|bfloat16 THREADS
+    peer.py onnx DIR int8|float32 THREADS              DIR holds exported graphs
     peer.py convert DIR OUT int8|float32               writes a CTranslate2 model and nothing else
+    peer.py export DIR OUT int8|float32                writes ONNX graphs (encoder, first decoder step, later steps)
+
+`onnx` and `export` need the exporter's own transformers in front on PYTHONPATH: it lags behind the newest.
 """
 
 import json
@@ -75,12 +79,47 @@ def ctranslate2(directory, kind, threads):
     return run, f"CTranslate2 {library.__version__} {kind}"
 
 
+def export(directory, out, quantisation):
+    from pathlib import Path
+
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM, ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+    exact = out if quantisation == "float32" else f"{out}-exact"
+    ORTModelForSeq2SeqLM.from_pretrained(directory, export=True, use_merged=False).save_pretrained(exact)
+    if quantisation == "float32":
+        return
+    # What the library calls the configuration for AVX-512 VNNI: int8 weights a channel, activations as they come.
+    how = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    for file in sorted(Path(exact).glob("*.onnx")):
+        ORTQuantizer.from_pretrained(exact, file_name=file.name).quantize(save_dir=out, quantization_config=how, file_suffix="")
+    for file in Path(exact).glob("*.json"):
+        (Path(out) / file.name).write_bytes(file.read_bytes())
+
+
+def onnx(directory, kind, threads):
+    import onnxruntime
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = ORTModelForSeq2SeqLM.from_pretrained(directory, use_merged=False, session_options=options)
+    return generating(model), f"ONNX Runtime {onnxruntime.__version__} {kind}"
+
+
 def transformers(directory, kind, threads):
     import torch
     import transformers as library
 
     torch.set_num_threads(threads)
     model = library.AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=getattr(torch, kind)).eval()
+    about = f"transformers {library.__version__}, torch {torch.__version__.split('+')[0]}, {kind}"
+    return generating(model), about
+
+
+def generating(model):
+    """Runs whatever has transformers' `generate`."""
+    import torch
 
     def run(prompts, new, beams, exact):
         longest = max(map(len, prompts))
@@ -94,16 +133,16 @@ def transformers(directory, kind, threads):
             )
         return [row[1:].tolist() for row in out]
 
-    return run, f"transformers {library.__version__}, torch {torch.__version__.split('+')[0]}, {kind}"
+    return run
 
 
 def main():
     name, *rest = sys.argv[1:]
-    if name == "convert":
-        return convert(*rest)
+    if name in ("convert", "export"):
+        return {"convert": convert, "export": export}[name](*rest)
     directory, kind, threads = rest
     begun = time.perf_counter()
-    run, about = {"ctranslate2": ctranslate2, "transformers": transformers}[name](directory, kind, int(threads))
+    run, about = {"ctranslate2": ctranslate2, "onnx": onnx, "transformers": transformers}[name](directory, kind, int(threads))
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     say(ready=about, load_s=time.perf_counter() - begun, peak_mib=peak())
     for line in sys.stdin:

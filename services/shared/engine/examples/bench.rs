@@ -1,19 +1,23 @@
 //! The worker that `tests/bench/run` drives: one engine, jobs in as lines of JSON, measurements out.
 //!
-//! `bench random bart-base DIRECTORY` and `bench random t5-xxl DIRECTORY LAYERS` write models of RANDOM WEIGHTS, the latter with
-//! so many layers of each kind instead of 24.
+//! `bench random bart-base|flan-t5-base|flan-t5-large|flan-t5-xxl DIRECTORY [LAYERS]` writes a model of RANDOM WEIGHTS, with so many
+//! layers of each kind instead of the shape's own.
 //!
-//! `bench DIRECTORY [precision] [threads] [drafts]`; says `{"ready": …}` when loaded and warm. A job is
-//! `{"prompts": [[…]], "new": [48], "beams": 1, "exact": true, "together": 0}`: so many new tokens for each prompt (the last
-//! number holds for the rest), exactly so many where `exact` says so, else until the model's end; `together` above 0 hands
-//! prompts over in batches of that size, each when the one before is done, instead of all at once.
+//! `bench DIRECTORY [precision] [threads] [drafts] [running]`; says `{"ready": …}` when loaded and warm. A job is
+//! `{"prompts": [[…]], "new": [48], "beams": 1, "exact": true, "together": 0, "padded": false, "arrive": []}`: so many new
+//! tokens for each prompt (the last number holds for the rest), exactly so many where `exact` says so, else until the model's
+//! end. Prompts arrive at these seconds from the start, or all at once.
+//!
+//! `together` above 0 makes static batches: of those that have arrived the first so many, when the batch before is done. With
+//! `padded` they are what a batch of tensors is: every prompt as long as the longest, every row decoded until the last one
+//! ends. What a row says beyond its own length counts for nothing.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use refract_engine::{Config, Engine, GenerationParams, OpenOptions, PairRows, Request, Weights};
-use refract_model::{BartConfig, Config as ModelConfig, T5Config, Trainable};
+use refract_model::{BartConfig, Config as ModelConfig, Spec, T5Config, Trainable};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -23,8 +27,25 @@ struct Job {
     prompts: Vec<Vec<u32>>,
     new: Vec<usize>,
     beams: usize,
+    /// Above 1: so many samples of each prompt, from one encoding.
+    #[serde(default)]
+    samples: usize,
     exact: bool,
+    #[serde(default)]
     together: usize,
+    #[serde(default)]
+    padded: bool,
+    /// In order.
+    #[serde(default)]
+    arrive: Vec<f64>,
+}
+
+/// What one prompt came to.
+#[derive(Default)]
+struct Said {
+    ids: Vec<u32>,
+    /// Seconds from its arrival.
+    latency: f64,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -34,7 +55,7 @@ async fn main() {
     let first = next();
     if first == "random" {
         let (shape, dir) = (next(), PathBuf::from(next()));
-        let layers = args.next().map_or(24, |n| n.parse().expect("a number of layers"));
+        let layers = args.next().map(|n| n.parse().expect("a number of layers"));
         return random(&shape, &dir, layers);
     }
     let dir = PathBuf::from(first);
@@ -48,7 +69,7 @@ async fn main() {
         args.next()
             .map_or(default, |n| n.parse().unwrap_or_else(|e| panic!("{n}: {e}")))
     };
-    let (threads, drafts) = (number(1), number(0));
+    let (threads, drafts, running) = (number(1), number(0), number(32));
     let options = OpenOptions {
         weights,
         threads,
@@ -61,87 +82,148 @@ async fn main() {
         queue_sequences_max: 4096,
         queue_tokens_max: 1 << 22,
         draft_tokens_max: drafts,
+        running_sequences_max: running,
+        running_rows_max: running.max(Config::default().running_rows_max),
+        step_decode_tokens_max: running.max(Config::default().step_decode_tokens_max),
         ..Config::default()
     };
     let engine = Engine::start(opened.runner, config).expect("a sound config");
-    say(&json!({"ready": choice.to_string(), "load_s": begun.elapsed().as_secs_f64(), "peak_mib": peak()}));
+    say(
+        &json!({"ready": choice.to_string(), "load_s": begun.elapsed().as_secs_f64(), "peak_mib": memory("VmHWM:")}),
+    );
     for line in std::io::stdin().lines() {
         let job: Job = serde_json::from_str(&line.expect("readable")).expect("a job");
-        let request = |i: usize, ids: &Vec<u32>| {
-            let new = *job.new.get(i).or(job.new.last()).expect("new tokens");
-            let eos = if job.exact { Vec::new() } else { spec.eos.clone() };
-            let params = GenerationParams {
-                num_beams: job.beams,
-                ..GenerationParams::greedy(new, eos)
-            };
-            Request {
-                pairs: spec.pair_tables.map(|_| PairRows::default()),
-                ..Request::new(ids.clone(), params)
-            }
-        };
         let before = engine.stats();
         let (start, busy) = (Instant::now(), processor_seconds());
-        let size = if job.together == 0 {
-            job.prompts.len()
+        let said = if job.together == 0 {
+            continuous(&engine, &spec, &job, start).await
         } else {
-            job.together
+            in_batches(&engine, &spec, &job, start).await
         };
-        let mut ids = Vec::new();
-        // From the job's start to each sequence's end: all prompts wait from the beginning.
-        let mut latencies = Vec::new();
-        for (batch, prompts) in job.prompts.chunks(size).enumerate() {
-            let running = prompts.iter().enumerate().map(|(i, prompt)| {
-                let generation = engine.handle().generate(request(batch * size + i, prompt));
-                let generation = generation.expect("accepted");
-                async move {
-                    let done = generation.collect().await.expect("finished");
-                    (done.ids, start.elapsed().as_secs_f64())
-                }
-            });
-            for (said, latency) in futures_util::future::join_all(running).await {
-                ids.push(said);
-                latencies.push(latency);
-            }
-        }
         let after = engine.stats();
         say(&json!({
             "seconds": start.elapsed().as_secs_f64(),
             "cpu": processor_seconds() - busy,
-            "tokens": ids.iter().map(Vec::len).sum::<usize>(),
+            "tokens": said.iter().map(|s| s.ids.len()).sum::<usize>(),
             "steps": after.steps - before.steps,
             "drafted": after.drafted_tokens - before.drafted_tokens,
             "right": after.drafted_right - before.drafted_right,
-            "peak_mib": peak(),
-            "latencies": latencies,
-            "ids": ids,
+            "kv_peak_mib": after.kv_bytes_peak as f64 / f64::from(1 << 20),
+            "peak_mib": memory("VmHWM:"),
+            "resident_mib": memory("VmRSS:"),
+            "latencies": said.iter().map(|s| s.latency).collect::<Vec<_>>(),
+            "ids": said.into_iter().map(|s| s.ids).collect::<Vec<_>>(),
         }));
     }
 }
 
-fn random(shape: &str, dir: &Path, layers: usize) {
+impl Job {
+    /// New tokens of a prompt.
+    fn new(&self, at: usize) -> usize {
+        *self.new.get(at).or(self.new.last()).expect("new tokens")
+    }
+
+    /// When a prompt arrives, from the start.
+    fn arrives(&self, at: usize) -> Duration {
+        Duration::from_secs_f64(self.arrive.get(at).copied().unwrap_or(0.0))
+    }
+}
+
+/// Lets the engine write so many tokens.
+async fn write(engine: &Engine, spec: &Spec, job: &Job, prompt: Vec<u32>, new: usize) -> Vec<u32> {
+    let eos = if job.exact { Vec::new() } else { spec.eos.clone() };
+    let params = GenerationParams {
+        num_beams: job.beams,
+        num_return_sequences: job.samples.max(1),
+        do_sample: job.samples > 0,
+        seed: Some(1),
+        ..GenerationParams::greedy(new, eos)
+    };
+    let request = Request {
+        pairs: spec.pair_tables.map(|_| PairRows::default()),
+        ..Request::new(prompt, params)
+    };
+    let generation = engine.handle().generate(request).expect("accepted");
+    generation.collect().await.expect("finished").ids
+}
+
+/// Each prompt goes to the engine when it arrives.
+async fn continuous(engine: &Engine, spec: &Spec, job: &Job, start: Instant) -> Vec<Said> {
+    let each = job.prompts.iter().enumerate().map(|(at, prompt)| async move {
+        let due = start + job.arrives(at);
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        let ids = write(engine, spec, job, prompt.clone(), job.new(at)).await;
+        let latency = due.elapsed().as_secs_f64();
+        Said { ids, latency }
+    });
+    futures_util::future::join_all(each).await
+}
+
+async fn in_batches(engine: &Engine, spec: &Spec, job: &Job, start: Instant) -> Vec<Said> {
+    let mut said = Vec::new();
+    while said.len() < job.prompts.len() {
+        let first = said.len();
+        let due = start + job.arrives(first);
+        if due > Instant::now() {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        let now = start.elapsed();
+        let here = (first..job.prompts.len()).take_while(|at| *at == first || job.arrives(*at) <= now);
+        let batch: Vec<usize> = here.take(job.together).collect();
+        let longest = batch.iter().map(|at| job.prompts[*at].len()).max().unwrap_or(0);
+        let most = batch.iter().map(|at| job.new(*at)).max().unwrap_or(0);
+        let each = batch.iter().map(|at| {
+            let (mut prompt, mut new) = (job.prompts[*at].clone(), job.new(*at));
+            if job.padded {
+                // Any token costs what padding costs.
+                prompt.resize(longest, prompt[0]);
+                new = most;
+            }
+            write(engine, spec, job, prompt, new)
+        });
+        let written = futures_util::future::join_all(each).await;
+        for (at, mut ids) in batch.into_iter().zip(written) {
+            ids.truncate(job.new(at));
+            let latency = (start + job.arrives(at)).elapsed().as_secs_f64();
+            said.push(Said { ids, latency });
+        }
+    }
+    said
+}
+
+fn t5(d_model: usize, d_ff: usize, layers: usize, heads: usize) -> ModelConfig {
+    ModelConfig::T5(T5Config {
+        d_model,
+        d_ff,
+        num_layers: layers,
+        num_decoder_layers: Some(layers),
+        num_heads: heads,
+        feed_forward_proj: "gated-gelu".to_owned(),
+        tie_word_embeddings: false,
+        decoder_start_token_id: Some(0),
+        ..T5Config::default()
+    })
+}
+
+fn random(shape: &str, dir: &Path, layers: Option<usize>) {
+    let of = |all: usize| layers.unwrap_or(all);
     let config = match shape {
         "bart-base" => ModelConfig::Bart(BartConfig {
-            encoder_layers: 6,
+            encoder_layers: of(6),
             encoder_ffn_dim: 3072,
             encoder_attention_heads: 12,
-            decoder_layers: 6,
+            decoder_layers: of(6),
             decoder_ffn_dim: 3072,
             decoder_attention_heads: 12,
             d_model: 768,
             ..BartConfig::default()
         }),
-        "t5-xxl" => ModelConfig::T5(T5Config {
-            d_model: 4096,
-            d_ff: 10_240,
-            num_layers: layers,
-            num_decoder_layers: Some(layers),
-            num_heads: 64,
-            feed_forward_proj: "gated-gelu".to_owned(),
-            tie_word_embeddings: false,
-            decoder_start_token_id: Some(0),
-            ..T5Config::default()
-        }),
-        other => panic!("shape {other}: bart-base or t5-xxl"),
+        "flan-t5-base" => t5(768, 2048, of(12), 12),
+        "flan-t5-large" => t5(1024, 2816, of(24), 16),
+        "flan-t5-xxl" => t5(4096, 10_240, of(24), 64),
+        other => panic!("shape {other}: bart-base, flan-t5-base, flan-t5-large or flan-t5-xxl"),
     };
     std::fs::create_dir_all(dir).expect("a directory for the weights");
     let model = Trainable::random(config, 1, &candle_core::Device::Cpu).expect("a sound config");
@@ -167,10 +249,10 @@ fn processor_seconds() -> f64 {
     threads.filter_map(nanoseconds).sum::<f64>() / 1e9
 }
 
-/// Most memory that this process has had, in MiB; 0 where the system does not say.
-fn peak() -> usize {
+/// Memory of this process in MiB: `VmHWM:` is the most so far, `VmRSS:` what it is now; 0 where the system does not say.
+fn memory(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|l| l.strip_prefix(name));
     line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<usize>().ok())
         .unwrap_or(0)
         / 1024
