@@ -82,8 +82,9 @@ impl Generation {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Waits for the end.
+    /// Waits for the end; tokens on the way wake nobody.
     pub async fn collect(mut self) -> Result<Finished, Error> {
+        self.outbox.whole.store(true, Ordering::Release);
         loop {
             match self.next().await {
                 Some(Ok(Event::Tokens(_))) => {}
@@ -147,6 +148,8 @@ impl fmt::Debug for Generation {
 pub(crate) struct Outbox {
     pending: Mutex<Pending>,
     cancelled: AtomicBool,
+    /// The reader wants the end alone: a small model's step costs little more than waking it.
+    whole: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +170,9 @@ impl Outbox {
         }
         let mut pending = self.lock();
         pending.tokens.extend_from_slice(tokens);
+        if self.whole.load(Ordering::Acquire) {
+            return;
+        }
         let reader = pending.reader.take();
         drop(pending);
         if let Some(reader) = reader {
