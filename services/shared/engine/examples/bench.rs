@@ -119,7 +119,7 @@ async fn main() {
 
 impl Job {
     /// New tokens of a prompt.
-    fn new(&self, at: usize) -> usize {
+    fn tokens(&self, at: usize) -> usize {
         *self.new.get(at).or(self.new.last()).expect("new tokens")
     }
 
@@ -154,7 +154,7 @@ async fn continuous(engine: &Engine, spec: &Spec, job: &Job, start: Instant) -> 
         if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
         }
-        let ids = write(engine, spec, job, prompt.clone(), job.new(at)).await;
+        let ids = write(engine, spec, job, prompt.clone(), job.tokens(at)).await;
         let latency = due.elapsed().as_secs_f64();
         Said { ids, latency }
     });
@@ -173,9 +173,9 @@ async fn in_batches(engine: &Engine, spec: &Spec, job: &Job, start: Instant) -> 
         let here = (first..job.prompts.len()).take_while(|at| *at == first || job.arrives(*at) <= now);
         let batch: Vec<usize> = here.take(job.together).collect();
         let longest = batch.iter().map(|at| job.prompts[*at].len()).max().unwrap_or(0);
-        let most = batch.iter().map(|at| job.new(*at)).max().unwrap_or(0);
+        let most = batch.iter().map(|at| job.tokens(*at)).max().unwrap_or(0);
         let each = batch.iter().map(|at| {
-            let (mut prompt, mut new) = (job.prompts[*at].clone(), job.new(*at));
+            let (mut prompt, mut new) = (job.prompts[*at].clone(), job.tokens(*at));
             if job.padded {
                 // Any token costs what padding costs.
                 prompt.resize(longest, prompt[0]);
@@ -185,7 +185,7 @@ async fn in_batches(engine: &Engine, spec: &Spec, job: &Job, start: Instant) -> 
         });
         let written = futures_util::future::join_all(each).await;
         for (at, mut ids) in batch.into_iter().zip(written) {
-            ids.truncate(job.new(at));
+            ids.truncate(job.tokens(at));
             let latency = (start + job.arrives(at)).elapsed().as_secs_f64();
             said.push(Said { ids, latency });
         }
