@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::runner::{Page, Runner, Shape};
+use crate::open::Weights;
+use crate::runner::{Page, Runner, RunnerError, Shape};
 use crate::scheduler::Entry;
 use crate::sequence::SequenceId;
 
@@ -26,7 +27,7 @@ impl Budget {
         let Some(page) = runner.page() else {
             return Ok(None);
         };
-        let free = runner.memory_free().or_else(|| free(Path::new("/")));
+        let free = runner.memory_free().or_else(free_here);
         let bytes = match (config.memory_bytes_max, free) {
             (Some(most), Some(free)) if most > free => {
                 return Err(Error::Memory {
@@ -69,6 +70,38 @@ impl Budget {
         }
         Ok(fits.min(config.kv_tokens_max))
     }
+}
+
+/// Refuses weights that the machine has no memory for, before they are read.
+pub(crate) fn check_weights(parameters: u64, weights: Weights, free: Option<u64>) -> Result<(), RunnerError> {
+    let needed = |weights: Weights| match weights {
+        Weights::Int8 => parameters,
+        Weights::Bf16 => parameters * 2,
+        Weights::Auto | Weights::F32 => parameters * 4,
+    };
+    let Some(free) = free.filter(|free| needed(weights) > *free) else {
+        return Ok(());
+    };
+    let fits = [Weights::Bf16, Weights::Int8]
+        .into_iter()
+        .filter(|other| needed(*other) <= free)
+        .map(|other| format!("{} needs {}", other.name(), needed(other)))
+        .collect::<Vec<_>>();
+    let advice = if fits.is_empty() {
+        format!("no format fits; a model of {free} parameters would, in int8")
+    } else {
+        format!("{} and would fit", fits.join(", "))
+    };
+    Err(RunnerError::new(format!(
+        "not enough memory: {parameters} weights in {} need {} bytes, there are {free}; {advice}",
+        weights.name(),
+        needed(weights)
+    )))
+}
+
+/// Bytes of memory that this process may still take.
+pub(crate) fn free_here() -> Option<u64> {
+    free(Path::new("/"))
 }
 
 /// The greatest sequence of one row that the limits allow: what an engine must have room for to be of use.
@@ -206,6 +239,25 @@ mod tests {
             fs::write(path, text).expect("a file");
         }
         root
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_refused_with_the_formats_that_would() {
+        let refused = |weights, free| {
+            check_weights(1_000, weights, Some(free))
+                .expect_err("too little")
+                .reason
+        };
+        assert_eq!(check_weights(1_000, Weights::F32, Some(4_000)), Ok(()));
+        assert_eq!(check_weights(1_000, Weights::F32, None), Ok(()));
+        assert_eq!(
+            refused(Weights::F32, 3_999),
+            "not enough memory: 1000 weights in f32 need 4000 bytes, there are 3999; bf16 needs 2000, int8 needs 1000 and would fit"
+        );
+        assert!(refused(Weights::F32, 1_999).ends_with("int8 needs 1000 and would fit"));
+        assert!(
+            refused(Weights::Int8, 999).ends_with("no format fits; a model of 999 parameters would, in int8")
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use refract_model::{Dtype, GenerationDefaults, LoadOptions, Model, Spec, Stored}
 use tracing::info;
 
 use crate::device::DeviceName;
+use crate::memory;
 use crate::runner::{
     CpuOptions, CpuRunner, Isa, ModelRunner, ParallelOptions, ParallelRunner, Precision, Runner, RunnerError,
 };
@@ -104,6 +105,9 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
     } else {
         Dtype::Bf16
     };
+    if devices.iter().all(|device| !device.is_gpu()) {
+        memory::check_weights(spec.parameters, weights, memory::free_here())?;
+    }
     let (runner, packed): (Box<dyn Runner>, _) = match (precision, devices.as_slice()) {
         (Some(precision), _) => {
             let packing = CpuOptions {
