@@ -42,7 +42,8 @@ pub(crate) async fn run(args: &EvalSpeed) -> Result<()> {
         prompt_tokens_max: positions,
         new_tokens_max: params.max_new_tokens,
         sequence_rows_max: params.rows().max(1),
-        kv_tokens_max: positions + params.rows() * params.max_new_tokens,
+        // Memory comes in pages, and each row's last one is seldom full.
+        kv_tokens_max: 2 * (positions + params.rows() * params.max_new_tokens),
         running_rows_max: params.rows().max(1),
         step_encode_tokens_max: positions.max(4096),
         step_decode_tokens_max: params.rows().max(1),
