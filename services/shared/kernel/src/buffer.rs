@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 /// Types for which all bit patterns, zero among them, are values.
 pub(crate) trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for i8 {}
+impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for i32 {}
 impl Plain for f32 {}

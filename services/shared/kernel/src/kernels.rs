@@ -3,15 +3,17 @@
 use std::marker::PhantomData;
 
 use crate::buffer::Shared;
-use crate::dot::{self, Dot};
 use crate::elementwise::{self, Activation};
 use crate::error::Error;
+use crate::floats;
 use crate::isa::Isa;
 use crate::lanes::{LANES, Lanes, versions};
-use crate::matrix::{self, Matrix, PANEL, Weights};
+use crate::matrix::{Matrix, PANEL, Weights};
+use crate::nibbles;
 use crate::norm;
 use crate::pool::Pool;
-use crate::rows::{BLOCK, Rows, STEP, TILE, UNSIGNED, quantise_row};
+use crate::products::{Bytes, Reading};
+use crate::rows::{BLOCK, Rows, STEP, TILE, quantise_row};
 
 /// Runs operations on vectors, matrices and attention memory.
 ///
@@ -50,10 +52,6 @@ impl Default for Scratch {
     }
 }
 
-/// Bytes of weights that one sweep over the rows uses: they stay in the second-level cache meanwhile.
-const SWEEP_BYTES: usize = 512 << 10;
-/// Rows up to which the tile unit is not worth setting up.
-const TILE_ROWS_MIN: usize = 2;
 /// Numbers below which an operation is not shared out.
 const SHARE_MIN: usize = 1 << 14;
 /// Multiply-adds of floats below which a product is not shared out: about ten microseconds, what it takes to wake a thread.
@@ -92,72 +90,57 @@ impl Kernels {
         if m == 0 || w.outputs == 0 {
             return;
         }
-        match &w.weights {
-            Weights::Int8 { .. } => {
-                let tiles = self.isa == Isa::Amx && m >= TILE_ROWS_MIN;
-                let isa = if self.isa == Isa::Amx && !tiles {
-                    Isa::Vnni
-                } else {
-                    self.isa
-                };
-                self.quantise(x, m, w.inputs, isa, &mut scratch.rows);
-                self.multiply_bytes(&scratch.rows, m, w, isa, finish, y);
-            }
-            Weights::F32(data) => self.multiply_floats(x, m, data, w, finish, y),
+        if let Weights::F32(data) = &w.weights {
+            return self.multiply_floats(x, m, data, w, finish, y);
         }
+        let reading = Reading::of(self.isa, w, m);
+        self.quantise(x, m, w.inputs, reading, &mut scratch.rows);
+        self.multiply_bytes(&scratch.rows, m, w, reading, finish, y);
     }
 
-    fn quantise(&self, x: &[f32], m: usize, n: usize, isa: Isa, rows: &mut Rows) {
-        let steps = n.div_ceil(STEP);
+    fn quantise(&self, x: &[f32], m: usize, n: usize, reading: Reading, rows: &mut Rows) {
+        let (steps, groups) = (n.div_ceil(STEP), nibbles::groups(n));
         rows.reserve(m, steps);
-        let flip = if matches!(isa, Isa::Vnni | Isa::AvxVnni) {
-            UNSIGNED
-        } else {
-            0
-        };
+        if reading.nibbles && rows.sums.len() < m * groups {
+            rows.sums.resize(m * groups, 0);
+        }
+        let flip = reading.flip();
         let (data, scales) = (Shared(rows.data.as_mut_ptr()), Shared(rows.scales.as_mut_ptr()));
+        let sums = Shared(rows.sums.as_mut_ptr());
         self.share(m, n, |row| {
             let place = row / BLOCK * (steps * TILE) + row % BLOCK * STEP;
-            // SAFETY: `reserve` made room for m rows, and each part writes its own row's places.
+            // SAFETY: there is room for m rows and their sums, and each part writes its own row's places.
             unsafe {
-                let scale = quantise_row(isa, x.as_ptr().add(row * n), n, data.get().add(place), flip);
+                let to = data.get().add(place);
+                let scale = quantise_row(reading.isa, x.as_ptr().add(row * n), n, to, flip);
                 *scales.get().add(row) = scale;
+                if reading.nibbles {
+                    nibbles::group_sums(to, steps, sums.get().add(row * groups));
+                }
             }
         });
     }
 
-    fn multiply_bytes(&self, rows: &Rows, m: usize, w: &Matrix, isa: Isa, finish: Finish, y: &mut [f32]) {
-        let Weights::Int8 { data, scales, sums } = &w.weights else {
-            unreachable!("called for bytes only");
-        };
+    fn multiply_bytes(
+        &self,
+        rows: &Rows,
+        m: usize,
+        w: &Matrix,
+        reading: Reading,
+        finish: Finish,
+        y: &mut [f32],
+    ) {
         let panels = w.outputs.div_ceil(PANEL);
-        let whole = Bytes {
-            isa,
-            x: rows.data.as_ptr(),
-            x_scales: rows.scales.as_ptr(),
-            m,
-            w: data.as_ptr(),
-            w_scales: scales.as_ptr(),
-            sums: sums.as_ptr(),
-            bias: w.bias.as_ptr(),
-            steps: w.inputs.div_ceil(STEP),
-            outputs: w.outputs,
-            y: y.as_mut_ptr(),
-            finish,
-        };
-        let whole = Shared(&raw const whole as *mut Bytes);
+        let whole = Bytes::new(rows, m, w, reading, finish, y);
         self.divide(
             m * w.outputs * w.inputs / 4,
             m.div_ceil(2 * BLOCK),
             panels.div_ceil(2),
             |blocks, pairs| {
+                let rows = blocks.start * 2 * BLOCK..(blocks.end * 2 * BLOCK).min(m);
+                let panels = pairs.start * 2..(pairs.end * 2).min(panels);
                 // SAFETY: the pointers are good for the whole product; parts of `divide` do not overlap in `y`.
-                unsafe {
-                    let bytes = *whole.get();
-                    let rows = blocks.start * 2 * BLOCK..(blocks.end * 2 * BLOCK).min(m);
-                    let panels = pairs.start * 2..(pairs.end * 2).min(panels);
-                    bytes.run(rows, panels);
-                }
+                unsafe { whole.run(rows, panels) };
             },
         );
     }
@@ -184,7 +167,7 @@ impl Kernels {
                         unsafe {
                             let a = x.as_ptr().add(row * k);
                             let b = data.as_ptr().add(first * k * PANEL);
-                            matrix::product(
+                            floats::product(
                                 self.isa,
                                 rows,
                                 count,
@@ -324,145 +307,6 @@ impl Kernels {
 /// The `i`th of `parts` parts of 0..n, as even as can be.
 pub(crate) fn part_of(n: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
     n * i / parts..n * (i + 1) / parts
-}
-
-/// A product of bytes.
-#[derive(Clone, Copy)]
-struct Bytes {
-    isa: Isa,
-    x: *const i8,
-    x_scales: *const f32,
-    m: usize,
-    w: *const i8,
-    w_scales: *const f32,
-    sums: *const i32,
-    bias: *const f32,
-    steps: usize,
-    outputs: usize,
-    y: *mut f32,
-    finish: Finish,
-}
-
-/// Sums of two blocks of rows and two panels.
-#[repr(C, align(64))]
-struct Sums([i32; 4 * BLOCK * BLOCK]);
-
-impl Bytes {
-    /// # Safety
-    /// The pointers are good for the whole product; nobody else writes these rows and panels; the set is available.
-    unsafe fn run(&self, rows: std::ops::Range<usize>, panels: std::ops::Range<usize>) {
-        debug_assert!(rows.end <= self.m && rows.start.is_multiple_of(BLOCK));
-        #[cfg(target_arch = "x86_64")]
-        let _tiles = if self.isa == Isa::Amx {
-            Some(crate::amx::Configured::new())
-        } else {
-            None
-        };
-        let mut acc = Sums([0; 4 * BLOCK * BLOCK]);
-        let panel_bytes = self.steps * STEP * PANEL;
-        let sweep = (SWEEP_BYTES / panel_bytes).max(2).next_multiple_of(2);
-        let mut first = panels.start;
-        while first < panels.end {
-            let last = (first + sweep).min(panels.end);
-            let mut row = rows.start;
-            while row < rows.end {
-                let count = (rows.end - row).min(2 * BLOCK);
-                let mut panel = first;
-                while panel < last {
-                    let wide = (last - panel).min(2);
-                    self.sums(row, count, panel, wide, &mut acc);
-                    finish_bytes(self.isa, self, row, count, panel, wide, acc.0.as_ptr());
-                    panel += wide;
-                }
-                row += count;
-            }
-            first = last;
-        }
-    }
-
-    /// `acc[block][panel][row][column]`
-    #[inline(always)]
-    unsafe fn sums(&self, row: usize, count: usize, panel: usize, wide: usize, acc: &mut Sums) {
-        let panel_bytes = self.steps * STEP * PANEL;
-        let block_bytes = self.steps * TILE;
-        let a = self.x.add(row / BLOCK * block_bytes);
-        let b = self.w.add(panel * panel_bytes);
-        let acc = acc.0.as_mut_ptr();
-        #[cfg(target_arch = "x86_64")]
-        if self.isa == Isa::Amx {
-            // With one panel left, it is multiplied twice and the second result is not read.
-            let other = if wide == 2 { b.add(panel_bytes) } else { b };
-            return if count > BLOCK {
-                crate::amx::two_by_two(a, a.add(block_bytes), b, other, self.steps, acc);
-            } else {
-                crate::amx::one_by_two(a, b, other, self.steps, acc);
-            };
-        }
-        let mut done = 0;
-        while done < count {
-            let block = done / BLOCK;
-            let dot = Dot {
-                a: a.add(block * block_bytes),
-                rows: (count - done).min(BLOCK),
-                b,
-                panel: panel_bytes,
-                panels: wide,
-                steps: self.steps,
-                sums: self.sums.add(panel * PANEL),
-                acc: acc.add(block * 2 * BLOCK * BLOCK),
-            };
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Vnni => dot::vnni(&dot),
-                #[cfg(target_arch = "x86_64")]
-                Isa::AvxVnni => dot::avxvnni(&dot),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => dot::avx2(&dot),
-                _ => dot::scalar(&dot),
-            }
-            done += BLOCK;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn finish_bytes_in<V: Lanes>(
-    _: PhantomData<V>,
-    p: &Bytes,
-    row: usize,
-    count: usize,
-    panel: usize,
-    wide: usize,
-    acc: *const i32,
-) {
-    for i in 0..wide {
-        let column = (panel + i) * PANEL;
-        let width = LANES.min(p.outputs - column);
-        let (w_scale, bias) = (V::load(p.w_scales.add(column)), V::load(p.bias.add(column)));
-        for r in 0..count {
-            let from = acc.add(((r / BLOCK * 2 + i) * BLOCK + r % BLOCK) * BLOCK);
-            let scale = V::splat(*p.x_scales.add(row + r)).mul(w_scale);
-            let mut v = p.finish.activation.apply(V::load_ints(from).fma(scale, bias));
-            let to = p.y.add((row + r) * p.outputs + column);
-            if width == LANES {
-                if p.finish.add {
-                    v = v.add(V::load(to));
-                }
-                v.store(to);
-            } else {
-                if p.finish.add {
-                    v = v.add(V::load_first(to, width));
-                }
-                v.store_first(to, width);
-            }
-        }
-    }
-}
-
-versions! {
-    /// # Safety
-    /// As [`Bytes::run`].
-    unsafe fn finish_bytes(p: &Bytes, row: usize, count: usize, panel: usize, wide: usize, acc: *const i32) = finish_bytes_in
 }
 
 #[inline(always)]

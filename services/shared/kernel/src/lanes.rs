@@ -15,6 +15,21 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Lanes: Copy {
     /// Whether there are 32 registers of the full width: room for 24 accumulators.
     const WIDE: bool;
+    /// Sixteen sums.
+    type Ints: Copy;
+    /// Sixteen times four signed bytes.
+    type Quads: Copy;
+    /// What [`Self::dot_signed`] counts on top of each number of `x`: users take it off again, times the sum of `w`.
+    const OFFSET: i32;
+
+    unsafe fn no_ints() -> Self::Ints;
+    unsafe fn floats(ints: Self::Ints) -> Self;
+    unsafe fn load_quads(from: *const i8) -> Self::Quads;
+    /// To each sum, the products of the four bytes at `x`, −127..=127 and turned over where [`Self::OFFSET`] is not 0
+    /// ([`crate::rows::UNSIGNED`]), with four of `w`, −127..=127.
+    unsafe fn dot_signed(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints;
+    /// To each sum, the products of the four bytes at `x`, 0..=127, with four of `w`.
+    unsafe fn dot_unsigned(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -109,6 +124,31 @@ impl Plain {
 
 impl Lanes for Plain {
     const WIDE: bool = false;
+    type Ints = [i32; LANES];
+    type Quads = [i8; 4 * LANES];
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn no_ints() -> Self::Ints {
+        [0; LANES]
+    }
+    #[inline(always)]
+    unsafe fn floats(ints: Self::Ints) -> Self {
+        Self(ints.map(|x| x as f32))
+    }
+    #[inline(always)]
+    unsafe fn load_quads(from: *const i8) -> Self::Quads {
+        from.cast::<Self::Quads>().read()
+    }
+    #[inline(always)]
+    unsafe fn dot_signed(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+        let x = x.cast::<[i8; 4]>().read();
+        std::array::from_fn(|i| (0..4).fold(acc[i], |a, j| a + i32::from(x[j]) * i32::from(w[4 * i + j])))
+    }
+    #[inline(always)]
+    unsafe fn dot_unsigned(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+        Self::dot_signed(acc, x, w)
+    }
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -217,7 +257,7 @@ mod x86 {
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Pair(__m256, __m256);
 
-    /// One 512-bit register: AVX-512 F, BW, VL, DQ.
+    /// One 512-bit register: AVX-512 F, BW, VL, DQ and VNNI.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Wide(__m512);
 
@@ -229,6 +269,41 @@ mod x86 {
 
     impl Lanes for Pair {
         const WIDE: bool = false;
+        type Ints = [__m256i; 2];
+        type Quads = [__m256i; 2];
+        const OFFSET: i32 = 0;
+
+        #[inline(always)]
+        unsafe fn no_ints() -> Self::Ints {
+            [_mm256_setzero_si256(); 2]
+        }
+        #[inline(always)]
+        unsafe fn floats(ints: Self::Ints) -> Self {
+            Self(_mm256_cvtepi32_ps(ints[0]), _mm256_cvtepi32_ps(ints[1]))
+        }
+        #[inline(always)]
+        unsafe fn load_quads(from: *const i8) -> Self::Quads {
+            let from = from.cast::<__m256i>();
+            [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))]
+        }
+        #[inline(always)]
+        unsafe fn dot_signed(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+            // The sign of x goes to w; two products of at most 127 · 127 fit 16 bits.
+            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+            let (magnitude, ones) = (_mm256_abs_epi8(x), _mm256_set1_epi16(1));
+            let dot = |acc, w| {
+                let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x));
+                _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, ones))
+            };
+            [dot(acc[0], w[0]), dot(acc[1], w[1])]
+        }
+        #[inline(always)]
+        unsafe fn dot_unsigned(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+            let ones = _mm256_set1_epi16(1);
+            let dot = |acc, w| _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones));
+            [dot(acc[0], w[0]), dot(acc[1], w[1])]
+        }
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -357,6 +432,30 @@ mod x86 {
 
     impl Lanes for Wide {
         const WIDE: bool = true;
+        type Ints = __m512i;
+        type Quads = __m512i;
+        const OFFSET: i32 = 128;
+
+        #[inline(always)]
+        unsafe fn no_ints() -> Self::Ints {
+            _mm512_setzero_si512()
+        }
+        #[inline(always)]
+        unsafe fn floats(ints: Self::Ints) -> Self {
+            Self(_mm512_cvtepi32_ps(ints))
+        }
+        #[inline(always)]
+        unsafe fn load_quads(from: *const i8) -> Self::Quads {
+            _mm512_loadu_si512(from.cast())
+        }
+        #[inline(always)]
+        unsafe fn dot_signed(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+            _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()), w)
+        }
+        #[inline(always)]
+        unsafe fn dot_unsigned(acc: Self::Ints, x: *const i8, w: Self::Quads) -> Self::Ints {
+            Self::dot_signed(acc, x, w)
+        }
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -465,7 +564,7 @@ macro_rules! versions {
             #[cfg(target_arch = "x86_64")]
             mod wide {
                 use super::*;
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma,f16c,avx2")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c,avx2")]
                 #[allow(clippy::too_many_arguments)]
                 pub(super) unsafe fn go($($arg: $type),*) $(-> $ret)? {
                     $kernel(std::marker::PhantomData::<$crate::lanes::Wide>, $($arg),*)

@@ -1,10 +1,8 @@
 //! Weights, packed once into the one layout that all kernels read.
 
-use std::marker::PhantomData;
-
 use crate::buffer::Buffer;
 use crate::error::Error;
-use crate::lanes::{LANES, Lanes, versions};
+use crate::nibbles::{self, GROUP, GROUP_BYTES, quantise_nibbles};
 use crate::rows::STEP;
 
 /// Weight rows that lie together.
@@ -20,6 +18,8 @@ pub enum Precision {
     /// Bytes, symmetric, with one scale for each output; activations become bytes too, with one scale for each row.
     #[default]
     Int8,
+    /// Four bits, with a share of the output's scale for each 32 inputs ([`quantise_nibbles`]); activations as for Int8.
+    Int4,
 }
 
 /// `W[outputs × inputs]` and perhaps a bias.
@@ -43,6 +43,15 @@ pub(crate) enum Weights {
         /// Of the bytes of each output.
         sums: Buffer<i32>,
     },
+    /// Panels of sixteen outputs, as [`crate::nibbles`] lays them; inputs filled up as above.
+    Int4 {
+        data: Buffer<u8>,
+        /// `[panel][group][16]`
+        shares: Buffer<i8>,
+        scales: Buffer<f32>,
+        /// Of share · number of each output.
+        sums: Buffer<i32>,
+    },
 }
 
 /// Some outputs of a matrix, as a checkpoint holds them: row-major.
@@ -62,7 +71,7 @@ pub struct Packing {
 
 impl Packing {
     pub fn new(precision: Precision, inputs: usize, outputs: usize) -> Result<Self, Error> {
-        if precision == Precision::Int8 && inputs > INPUTS_MAX {
+        if precision != Precision::F32 && inputs > INPUTS_MAX {
             return Err(Error::TooWide {
                 inputs,
                 inputs_max: INPUTS_MAX,
@@ -76,6 +85,17 @@ impl Packing {
                 scales: Buffer::zeroed(panels * PANEL),
                 sums: Buffer::zeroed(panels * PANEL),
             },
+            Precision::Int4 => {
+                let groups = panels * nibbles::groups(inputs);
+                let mut data = Buffer::zeroed(groups * GROUP_BYTES);
+                data.fill(nibbles::EMPTY);
+                Weights::Int4 {
+                    data,
+                    shares: Buffer::zeroed(groups * PANEL),
+                    scales: Buffer::zeroed(panels * PANEL),
+                    sums: Buffer::zeroed(panels * PANEL),
+                }
+            }
         };
         let matrix = Matrix {
             outputs,
@@ -103,6 +123,21 @@ impl Packing {
         check("scales", scales.len(), rows.len() / inputs)?;
         for (row, scale) in rows.chunks_exact(inputs).zip(scales) {
             self.matrix.weights.set_bytes(self.next, row, *scale);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// The next rows, quantised before ([`quantise_nibbles`]): numbers, the shares of each row's groups, and the scales.
+    pub fn push_nibbles(&mut self, rows: &[i8], shares: &[i8], scales: &[f32]) -> Result<(), Error> {
+        self.room(rows.len())?;
+        let inputs = self.matrix.inputs.max(1);
+        let groups = inputs.div_ceil(GROUP);
+        check("scales", scales.len(), rows.len() / inputs)?;
+        check("shares", shares.len(), scales.len() * groups)?;
+        let rows = rows.chunks_exact(inputs).zip(shares.chunks_exact(groups));
+        for ((row, shares), scale) in rows.zip(scales) {
+            self.matrix.weights.set_nibbles(self.next, row, shares, *scale);
             self.next += 1;
         }
         Ok(())
@@ -138,7 +173,7 @@ impl Packing {
     }
 }
 
-fn check(what: &'static str, got: usize, want: usize) -> Result<(), Error> {
+pub(crate) fn check(what: &'static str, got: usize, want: usize) -> Result<(), Error> {
     if got == want {
         Ok(())
     } else {
@@ -155,8 +190,10 @@ pub fn quantise_weights(row: &[f32], to: &mut [i8]) -> f32 {
     }
     let largest = row.iter().fold(0_f32, |m, x| m.max(x.abs()));
     let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    // Adding and subtracting 1.5 × 2^23 rounds to an integer, ties to even, in a way that compiles to vectors.
+    const ROUND: f32 = 12_582_912.0;
     for (byte, x) in to.iter_mut().zip(row) {
-        *byte = (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+        *byte = ((x / scale + ROUND) - ROUND).clamp(-127.0, 127.0) as i8;
     }
     scale
 }
@@ -189,6 +226,12 @@ impl Matrix {
         let weights = match &self.weights {
             Weights::F32(data) => data.bytes(),
             Weights::Int8 { data, scales, sums } => data.bytes() + scales.bytes() + sums.bytes(),
+            Weights::Int4 {
+                data,
+                shares,
+                scales,
+                sums,
+            } => data.bytes() + shares.bytes() + scales.bytes() + sums.bytes(),
         };
         self.bias.bytes() + weights
     }
@@ -214,6 +257,18 @@ impl Matrix {
                     *x = f32::from(panel[i / 4 * (4 * PANEL) + column * 4 + i % 4]) * scale;
                 }
             }
+            Weights::Int4 {
+                data, shares, scales, ..
+            } => {
+                let groups = nibbles::groups(self.inputs);
+                let panel_shares = &shares[panel * groups * PANEL..];
+                let panel = &data[panel * groups * GROUP_BYTES..];
+                for (i, x) in to.iter_mut().enumerate() {
+                    let (byte, shift) = nibbles::place(column, i);
+                    let share = panel_shares[i / GROUP * PANEL + column];
+                    *x = f32::from(nibbles::number(panel[byte], shift) * share) * scales[output];
+                }
+            }
         }
     }
 }
@@ -227,6 +282,11 @@ impl Weights {
                 let scale = quantise_weights(row, &mut bytes);
                 self.set_bytes(output, &bytes, scale);
             }
+            Self::Int4 { .. } => {
+                let (mut numbers, mut shares) = (vec![0; row.len()], vec![0; row.len().div_ceil(GROUP)]);
+                let scale = quantise_nibbles(row, &mut numbers, &mut shares);
+                self.set_nibbles(output, &numbers, &shares, scale);
+            }
         }
     }
 
@@ -238,13 +298,41 @@ impl Weights {
             }
             Self::Int8 { data, scales, sums } => {
                 let panel = &mut data[panel * row.len().next_multiple_of(STEP) * PANEL..];
-                for (i, byte) in row.iter().enumerate() {
-                    panel[i / 4 * (4 * PANEL) + column * 4 + i % 4] = *byte;
+                for (quad, four) in row.chunks(4).enumerate() {
+                    panel[quad * 4 * PANEL + column * 4..][..four.len()].copy_from_slice(four);
                 }
                 sums[output] = row.iter().map(|b| i32::from(*b)).sum();
                 scales[output] = scale;
             }
+            Self::Int4 { .. } => {
+                let floats: Vec<f32> = row.iter().map(|b| f32::from(*b) * scale).collect();
+                self.set(output, &floats);
+            }
         }
+    }
+
+    fn set_nibbles(&mut self, output: usize, row: &[i8], row_shares: &[i8], scale: f32) {
+        let Self::Int4 {
+            data,
+            shares,
+            scales,
+            sums,
+        } = self
+        else {
+            let bytes: Vec<i8> = nibbles::bytes(row, row_shares).collect();
+            return self.set_bytes(output, &bytes, scale);
+        };
+        let (panel, column, groups) = (output / PANEL, output % PANEL, nibbles::groups(row.len()));
+        for (group, share) in row_shares.iter().enumerate() {
+            shares[(panel * groups + group) * PANEL + column] = *share;
+        }
+        let panel = &mut data[panel * groups * GROUP_BYTES..];
+        for (i, number) in row.iter().enumerate() {
+            let (byte, shift) = nibbles::place(column, i);
+            panel[byte] = panel[byte] & !(15 << shift) | nibbles::spelt(*number) << shift;
+        }
+        sums[output] = nibbles::bytes(row, row_shares).map(i32::from).sum();
+        scales[output] = scale;
     }
 }
 
@@ -253,252 +341,4 @@ fn set_floats(data: &mut [f32], output: usize, inputs: usize, row: impl Iterator
     for (i, x) in row.enumerate() {
         panel[i * PANEL + output % PANEL] = x;
     }
-}
-
-/// Rows that are only looked up: `[rows × width]`.
-#[derive(Debug)]
-pub struct Table {
-    width: usize,
-    rows: usize,
-    data: TableData,
-}
-
-#[derive(Debug)]
-enum TableData {
-    F32(Buffer<f32>),
-    Int8 { data: Buffer<i8>, scales: Buffer<f32> },
-}
-
-impl Table {
-    pub fn pack(precision: Precision, width: usize, data: &[f32]) -> Result<Self, Error> {
-        let rows = data.len().checked_div(width).unwrap_or(0);
-        let mut table = Self::zeroed(precision, width, rows);
-        check("table", data.len(), rows * width)?;
-        table.set(0, data)?;
-        Ok(table)
-    }
-
-    /// To be filled by [`Self::set`].
-    pub fn zeroed(precision: Precision, width: usize, rows: usize) -> Self {
-        let data = match precision {
-            Precision::F32 => TableData::F32(Buffer::zeroed(rows * width)),
-            Precision::Int8 => TableData::Int8 {
-                data: Buffer::zeroed(rows * width),
-                scales: Buffer::zeroed(rows),
-            },
-        };
-        Self { width, rows, data }
-    }
-
-    /// Writes whole rows from row `first` on.
-    pub fn set(&mut self, first: usize, rows: &[f32]) -> Result<(), Error> {
-        let range = self.range(first, rows.len())?;
-        let width = self.width.max(1);
-        match &mut self.data {
-            TableData::F32(data) => data[range].copy_from_slice(rows),
-            TableData::Int8 { data, scales } => {
-                let bytes = data[range].chunks_exact_mut(width);
-                for ((row, bytes), scale) in rows.chunks_exact(width).zip(bytes).zip(&mut scales[first..]) {
-                    *scale = quantise_weights(row, bytes);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Self::set`], of rows that were quantised before.
-    pub fn set_bytes(&mut self, first: usize, rows: &[i8], their: &[f32]) -> Result<(), Error> {
-        let range = self.range(first, rows.len())?;
-        let width = self.width.max(1);
-        check("scales", their.len(), rows.len() / width)?;
-        match &mut self.data {
-            TableData::F32(data) => {
-                let to = data[range].chunks_exact_mut(width);
-                for ((to, row), scale) in to.zip(rows.chunks_exact(width)).zip(their) {
-                    for (x, byte) in to.iter_mut().zip(row) {
-                        *x = f32::from(*byte) * scale;
-                    }
-                }
-            }
-            TableData::Int8 { data, scales } => {
-                data[range].copy_from_slice(rows);
-                scales[first..][..their.len()].copy_from_slice(their);
-            }
-        }
-        Ok(())
-    }
-
-    fn range(&self, first: usize, numbers: usize) -> Result<std::ops::Range<usize>, Error> {
-        let width = self.width.max(1);
-        check("table", numbers, numbers / width * width)?;
-        let (begin, end) = (first * self.width, first * self.width + numbers);
-        if end > self.rows * self.width {
-            return Err(Error::Shape {
-                what: "table",
-                got: end,
-                want: self.rows * self.width,
-            });
-        }
-        Ok(begin..end)
-    }
-
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Memory held.
-    pub fn bytes(&self) -> usize {
-        match &self.data {
-            TableData::F32(data) => data.bytes(),
-            TableData::Int8 { data, scales } => data.bytes() + scales.bytes(),
-        }
-    }
-
-    pub fn read_row(&self, row: usize, to: &mut [f32]) {
-        assert!(
-            row < self.rows && to.len() == self.width,
-            "this is a bug: no such row"
-        );
-        let range = row * self.width..(row + 1) * self.width;
-        match &self.data {
-            TableData::F32(data) => to.copy_from_slice(&data[range]),
-            TableData::Int8 { data, scales } => {
-                for (x, byte) in to.iter_mut().zip(&data[range]) {
-                    *x = f32::from(*byte) * scales[row];
-                }
-            }
-        }
-    }
-}
-
-/// A block of a product in f32: `ROWS` rows of `a` times `VECTORS` × 16 columns of `b`.
-///
-/// Each number is one chain of multiply-adds over `inputs` in order, so it does not depend on the block it is in.
-///
-/// # Safety
-/// Row r of `a` is at `a + r·a_row`; for input i, vector v of `b` is at `b + i·b_input + v·b_vector`; all are good.
-#[inline(always)]
-pub(crate) unsafe fn block<V: Lanes, const ROWS: usize, const VECTORS: usize>(
-    a: *const f32,
-    a_row: usize,
-    b: *const f32,
-    b_input: usize,
-    b_vector: usize,
-    inputs: usize,
-) -> [[V; VECTORS]; ROWS] {
-    let mut acc = [[V::splat(0.0); VECTORS]; ROWS];
-    for i in 0..inputs {
-        let line = b.add(i * b_input);
-        let mut w = [V::splat(0.0); VECTORS];
-        for (v, w) in w.iter_mut().enumerate() {
-            *w = V::load(line.add(v * b_vector));
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let x = V::splat(*a.add(r * a_row + i));
-            for v in 0..VECTORS {
-                acc[v] = x.fma(w[v], acc[v]);
-            }
-        }
-    }
-    acc
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn rows_times_panels<V: Lanes, const ROWS: usize, const VECTORS: usize>(
-    a: *const f32,
-    a_row: usize,
-    b: *const f32,
-    b_input: usize,
-    b_vector: usize,
-    inputs: usize,
-    to: *mut f32,
-    to_row: usize,
-) {
-    let acc = block::<V, ROWS, VECTORS>(a, a_row, b, b_input, b_vector, inputs);
-    for (r, acc) in acc.iter().enumerate() {
-        for (v, x) in acc.iter().enumerate() {
-            x.store(to.add(r * to_row + v * LANES));
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn product_in<V: Lanes>(
-    _: PhantomData<V>,
-    rows: usize,
-    vectors: usize,
-    inputs: usize,
-    a: *const f32,
-    a_row: usize,
-    b: *const f32,
-    b_input: usize,
-    b_vector: usize,
-    to: *mut f32,
-    to_row: usize,
-) {
-    let mut v = 0;
-    while v < vectors {
-        let (b, to) = (b.add(v * b_vector), to.add(v * LANES));
-        let wide = match vectors - v {
-            4.. if V::WIDE => 4,
-            2.. => 2,
-            _ => 1,
-        };
-        let mut r = 0;
-        while r < rows {
-            let (a, to) = (a.add(r * a_row), to.add(r * to_row));
-            // As many accumulators as there are registers for.
-            let tall = (rows - r).min(if V::WIDE {
-                6
-            } else if wide == 2 {
-                3
-            } else {
-                6
-            });
-            macro_rules! go {
-                ($n:literal, $v:literal) => {
-                    rows_times_panels::<V, $n, $v>(a, a_row, b, b_input, b_vector, inputs, to, to_row)
-                };
-            }
-            match (tall, wide) {
-                (6, 4) => go!(6, 4),
-                (5, 4) => go!(5, 4),
-                (4, 4) => go!(4, 4),
-                (3, 4) => go!(3, 4),
-                (2, 4) => go!(2, 4),
-                (1, 4) => go!(1, 4),
-                (6, 2) => go!(6, 2),
-                (5, 2) => go!(5, 2),
-                (4, 2) => go!(4, 2),
-                (3, 2) => go!(3, 2),
-                (2, 2) => go!(2, 2),
-                (1, 2) => go!(1, 2),
-                (6, _) => go!(6, 1),
-                (5, _) => go!(5, 1),
-                (4, _) => go!(4, 1),
-                (3, _) => go!(3, 1),
-                (2, _) => go!(2, 1),
-                _ => go!(1, 1),
-            }
-            r += tall;
-        }
-        v += wide;
-    }
-}
-
-versions! {
-    /// `to[rows × vectors·16] = a[rows × inputs] · b`, addressed as for [`block`].
-    ///
-    /// # Safety
-    /// The pointers are good for what they address.
-    pub(crate) unsafe fn product(
-        rows: usize, vectors: usize, inputs: usize, a: *const f32, a_row: usize, b: *const f32, b_input: usize,
-        b_vector: usize, to: *mut f32, to_row: usize,
-    ) = product_in
 }

@@ -6,6 +6,7 @@
 use std::marker::PhantomData;
 
 use crate::buffer::{Buffer, Plain, Shared};
+use crate::bytes::{BYTE_HEAD_DIM_MAX, Unit};
 use crate::kernels::Kernels;
 use crate::lanes::{LANES, Lanes, versions};
 
@@ -21,6 +22,8 @@ pub enum Element {
     F32,
     /// IEEE half precision: numbers beyond ±65504 become infinite, and then NaN in the result.
     Half,
+    /// Signed bytes with a scale for each head of each position ([`crate::bytes`]).
+    Byte,
 }
 
 /// Sizes that all pages share.
@@ -43,12 +46,17 @@ impl MemoryShape {
         PAGE * (self.head_dim + self.padded())
     }
 
-    fn page(&self) -> usize {
-        self.layers * self.heads * self.unit()
+    /// Bytes of one head of one layer of one page.
+    pub(crate) fn unit_bytes(&self) -> usize {
+        match self.element {
+            Element::F32 => 4 * self.unit(),
+            Element::Half => 2 * self.unit(),
+            Element::Byte => Unit::new(self.head_dim).bytes(),
+        }
     }
 
     pub fn page_bytes(&self) -> usize {
-        self.page() * if self.element == Element::F32 { 4 } else { 2 }
+        self.layers * self.heads * self.unit_bytes()
     }
 }
 
@@ -56,13 +64,7 @@ impl MemoryShape {
 #[derive(Debug)]
 pub struct Pages {
     pub(crate) shape: MemoryShape,
-    chunks: Vec<Chunk>,
-}
-
-#[derive(Debug)]
-enum Chunk {
-    F32(Buffer<f32>),
-    Half(Buffer<u16>),
+    chunks: Vec<Buffer<u8>>,
 }
 
 /// One position.
@@ -86,6 +88,10 @@ pub struct KeyValueRows<'a> {
 
 impl Pages {
     pub fn new(shape: MemoryShape) -> Self {
+        assert!(
+            shape.element != Element::Byte || shape.head_dim <= BYTE_HEAD_DIM_MAX,
+            "this is a bug: too wide for bytes"
+        );
         Self {
             shape,
             chunks: Vec::new(),
@@ -103,11 +109,8 @@ impl Pages {
 
     /// Allocates some more; old ones stay where they are.
     pub fn grow(&mut self) {
-        let numbers = CHUNK * self.shape.page();
-        self.chunks.push(match self.shape.element {
-            Element::F32 => Chunk::F32(Buffer::zeroed(numbers)),
-            Element::Half => Chunk::Half(Buffer::zeroed(numbers)),
-        });
+        let bytes = CHUNK * self.shape.page_bytes();
+        self.chunks.push(Buffer::zeroed(bytes));
     }
 
     /// Makes page `to` the same as page `from`.
@@ -154,18 +157,13 @@ impl Pages {
     /// The first byte of a page that exists.
     pub(crate) fn start(&self, page: u32) -> *const u8 {
         let (chunk, within) = (page as usize / CHUNK, page as usize % CHUNK);
-        match &self.chunks[chunk] {
-            Chunk::F32(data) => data[within * self.shape.page()..].as_ptr().cast(),
-            Chunk::Half(data) => data[within * self.shape.page()..].as_ptr().cast(),
-        }
+        self.chunks[chunk][within * self.shape.page_bytes()..].as_ptr()
     }
 
     fn start_mut(&mut self, page: u32) -> *mut u8 {
         let (chunk, within) = (page as usize / CHUNK, page as usize % CHUNK);
-        match &mut self.chunks[chunk] {
-            Chunk::F32(data) => data[within * self.shape.page()..].as_mut_ptr().cast(),
-            Chunk::Half(data) => data[within * self.shape.page()..].as_mut_ptr().cast(),
-        }
+        let bytes = self.shape.page_bytes();
+        self.chunks[chunk][within * bytes..].as_mut_ptr()
     }
 }
 
@@ -242,6 +240,14 @@ unsafe fn write_in<V: Lanes>(
     match shape.element {
         Element::F32 => write_as::<V, f32>(shape, layer, page.cast(), slot, keys, values),
         Element::Half => write_as::<V, u16>(shape, layer, page.cast(), slot, keys, values),
+        Element::Byte => {
+            let unit = Unit::new(shape.head_dim);
+            for head in 0..shape.heads {
+                let to = page.add((layer * shape.heads + head) * unit.bytes());
+                let at = head * shape.head_dim;
+                unit.write::<V>(to, slot, keys.add(at), values.add(at));
+            }
+        }
     }
 }
 

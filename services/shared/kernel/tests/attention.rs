@@ -10,8 +10,8 @@ use refract_kernel::{
 /// One query over keys and values, in f64.
 fn reference(
     q: &[f32],
-    keys: &[&[f32]],
-    values: &[&[f32]],
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
     scale: f32,
     bias: impl Fn(usize) -> f32,
 ) -> Vec<f64> {
@@ -19,7 +19,7 @@ fn reference(
         .iter()
         .enumerate()
         .map(|(i, k)| {
-            let dot: f64 = q.iter().zip(*k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let dot: f64 = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             dot * f64::from(scale) + f64::from(bias(i))
         })
         .collect();
@@ -47,6 +47,13 @@ fn close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
     }
 }
 
+/// A head's numbers as bytes hold them.
+fn in_bytes(x: &[f32]) -> Vec<f32> {
+    let mut bytes = vec![0; x.len()];
+    let scale = refract_kernel::quantise_weights(x, &mut bytes);
+    bytes.iter().map(|b| f32::from(*b) * scale).collect()
+}
+
 fn bias_value(head: usize, distance: i64) -> f32 {
     (distance as f32 * 0.07 + head as f32).sin()
 }
@@ -67,8 +74,14 @@ fn packed_sequences_attend_to_themselves_alone() {
         let inner = heads * dim;
         let qkv = random.numbers(rows * 3 * inner);
         let bias = DistanceBias::new(heads, 140, bias_value);
-        for bias in [None, Some(&bias)] {
+        for (bytes, bias) in [
+            (false, None),
+            (false, Some(&bias)),
+            (true, None),
+            (true, Some(&bias)),
+        ] {
             let how = Packed {
+                bytes,
                 heads,
                 head_dim: dim,
                 scale: 0.3,
@@ -86,16 +99,17 @@ fn packed_sequences_attend_to_themselves_alone() {
             }
             let out = first.expect("the reference ran");
             let part = |row: usize, which: usize, head: usize| {
-                &qkv[row * 3 * inner + which * inner + head * dim..][..dim]
+                let part = &qkv[row * 3 * inner + which * inner + head * dim..][..dim];
+                if bytes { in_bytes(part) } else { part.to_vec() }
             };
             let mut start = 0;
             for length in lengths {
                 for position in [0, length / 2, length - 1] {
                     for head in 0..heads {
-                        let keys: Vec<&[f32]> = (0..length).map(|i| part(start + i, 1, head)).collect();
-                        let values: Vec<&[f32]> = (0..length).map(|i| part(start + i, 2, head)).collect();
+                        let keys: Vec<_> = (0..length).map(|i| part(start + i, 1, head)).collect();
+                        let values: Vec<_> = (0..length).map(|i| part(start + i, 2, head)).collect();
                         let row = start + position;
-                        let want = reference(part(row, 0, head), &keys, &values, 0.3, |i| {
+                        let want = reference(&part(row, 0, head), &keys, &values, 0.3, |i| {
                             if bias.is_some() {
                                 bias_value(head, i as i64 - position as i64)
                             } else {
@@ -105,8 +119,8 @@ fn packed_sequences_attend_to_themselves_alone() {
                         close(
                             &out[row * inner + head * dim..][..dim],
                             &want,
-                            2e-5,
-                            &format!("{heads}×{dim} of {length}"),
+                            if bytes { 4e-3 } else { 2e-5 },
+                            &format!("{heads}×{dim} of {length}, bytes {bytes}"),
                         );
                     }
                 }
@@ -130,7 +144,7 @@ fn packed_sequences_attend_to_themselves_alone() {
 fn new_tokens_attend_to_pages() {
     let mut random = Random::new(12);
     for (heads, dim) in [(2, 8), (3, 12), (2, 64), (1, 80), (2, 128)] {
-        for element in [Element::F32, Element::Half] {
+        for element in [Element::F32, Element::Half, Element::Byte] {
             let shape = MemoryShape {
                 layers: 2,
                 heads,
@@ -207,6 +221,13 @@ fn new_tokens_attend_to_pages() {
                     }
                 }
                 let out = first.expect("the reference ran");
+                let held = |x: &[f32]| {
+                    if element == Element::Byte {
+                        in_bytes(x)
+                    } else {
+                        x.to_vec()
+                    }
+                };
                 for i in 0..queries {
                     let visible = visible + if grows { i } else { 0 };
                     for head in 0..heads {
@@ -218,17 +239,21 @@ fn new_tokens_attend_to_pages() {
                         let slices = |at: usize| {
                             part(at)
                                 .into_iter()
-                                .map(|s| &rows[s..s + dim])
-                                .collect::<Vec<&[f32]>>()
+                                .map(|s| held(&rows[s..s + dim]))
+                                .collect::<Vec<_>>()
                         };
                         let want = reference(
-                            &q[i * inner + head * dim..][..dim],
+                            &held(&q[i * inner + head * dim..][..dim]),
                             &slices(keys_at),
                             &slices(values_at),
                             0.2,
                             |k| bias_value(head, k as i64 - (visible as i64 - 1)),
                         );
-                        let tolerance = if element == Element::F32 { 2e-5 } else { 2e-2 };
+                        let tolerance = match element {
+                            Element::F32 => 2e-5,
+                            Element::Half => 2e-2,
+                            Element::Byte => 4e-3,
+                        };
                         close(
                             &out[i * inner + head * dim..][..dim],
                             &want,
@@ -299,9 +324,11 @@ fn a_copied_page_is_read_like_its_source() {
 fn nan_in_one_sequence_stays_there_and_is_seen() {
     let mut random = Random::new(14);
     let lengths = [20, 37];
-    for at in [0, 5, 16, 19] {
+    // A key or a value, here or there.
+    let places = [0, 5, 16, 19].map(|at| [(at, 16), (at, 40)]);
+    for ((at, number), bytes) in places.into_iter().flatten().flat_map(|p| [(p, false), (p, true)]) {
         let mut qkv = random.numbers(57 * 3 * 16);
-        qkv[at * 48 + 16] = f32::NAN; // a key
+        qkv[at * 48 + number] = f32::NAN;
         for kernels in all() {
             let mut out = vec![0.0; 57 * 16];
             kernels.attend_packed(
@@ -311,11 +338,17 @@ fn nan_in_one_sequence_stays_there_and_is_seen() {
                     scale: 1.0,
                     lengths: &lengths,
                     bias: None,
+                    bytes,
                 },
                 &qkv,
                 &mut out,
             );
-            assert!(out[..20 * 16].iter().all(|x| x.is_nan()), "{at} {kernels:?}");
+            // A value is one number of the mix; in bytes it takes its head with it.
+            for row in out[..20 * 16].chunks(16) {
+                let alone = number == 40 && !bytes;
+                let nan = |(i, x): (usize, &f32)| x.is_nan() == (!alone || i == 8);
+                assert!(row.iter().enumerate().all(nan), "{at} {number} {kernels:?}");
+            }
             assert!(out[20 * 16..].iter().all(|x| x.is_finite()), "{at} {kernels:?}");
         }
     }

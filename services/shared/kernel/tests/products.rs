@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Random, all, bits};
-use refract_kernel::{Activation, Finish, Isa, Kernels, Matrix, Part, Precision, Scratch, Table};
+use refract_kernel::{
+    Activation, Finish, GROUP, Isa, Kernels, Matrix, Part, Precision, SHARE_MAX, Scratch, Table,
+    quantise_nibbles,
+};
 
 struct Case {
     m: usize,
@@ -76,7 +79,7 @@ fn every_instruction_set_gives_the_bits_of_the_reference() {
     let kernels = all();
     for (m, k, n) in shapes(&mut random) {
         let c = case(&mut random, m, k, n);
-        for precision in [Precision::Int8, Precision::F32] {
+        for precision in [Precision::Int8, Precision::Int4, Precision::F32] {
             let want = product(&kernels[0], &c, precision, c.finish);
             for other in &kernels[1..] {
                 let got = product(other, &c, precision, c.finish);
@@ -197,11 +200,91 @@ fn products_are_close_to_exact_arithmetic() {
 }
 
 #[test]
+fn quantised_products_are_those_of_the_weights_that_are_read_back() {
+    let mut random = Random::new(7);
+    for (m, k, n) in shapes(&mut random) {
+        let c = case(&mut random, m, k, n);
+        for precision in [Precision::Int8, Precision::Int4] {
+            let part = Part {
+                weight: &c.w,
+                bias: None,
+            };
+            let w = Matrix::pack(precision, k, &[part]).expect("sound");
+            let kernels = Kernels::new(Isa::best(), 1).expect("available");
+            let mut y = vec![0.0; m * n];
+            kernels.multiply(&c.x, &w, Finish::default(), &mut y, &mut Scratch::new());
+            let mut row = vec![0.0; k];
+            for output in 0..n {
+                w.read_row(output, &mut row);
+                let weight: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+                for (x, y) in c.x.chunks(k).zip(y.chunks(n)) {
+                    let want: f64 = x
+                        .iter()
+                        .zip(&row)
+                        .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                        .sum();
+                    let largest = f64::from(x.iter().fold(0_f32, |m, x| m.max(x.abs())));
+                    // Half a unit of each activation.
+                    let bound = 1e-4 + largest / 253.0 * weight;
+                    let off = (f64::from(y[output]) - want).abs();
+                    assert!(off <= bound, "{precision:?} {m}×{k}×{n} output {output}: {off}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn four_bits_are_as_near_as_groups_with_exact_scales() {
+    let mut random = Random::new(8);
+    for width in [32, 64, 100, 768] {
+        let (mut ours, mut plain) = (0.0, 0.0);
+        for _ in 0..50 {
+            // About normal, as trained weights are.
+            let row: Vec<f32> = (0..width)
+                .map(|_| {
+                    (0..6)
+                        .map(|_| (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0)
+                        .sum()
+                })
+                .collect();
+            let (mut numbers, mut shares) = (vec![0; width], vec![0; width.div_ceil(GROUP)]);
+            let scale = quantise_nibbles(&row, &mut numbers, &mut shares);
+            let groups = row.chunks(GROUP).zip(numbers.chunks(GROUP)).zip(&shares);
+            for ((group, numbers), share) in groups {
+                assert!((1..=SHARE_MAX).contains(&share.abs()));
+                let largest = group.iter().fold(0_f32, |m, x| m.max(x.abs()));
+                for (x, number) in group.iter().zip(numbers) {
+                    assert!((-8..=7).contains(number));
+                    ours += (x - scale * f32::from(*share) * f32::from(*number)).powi(2);
+                    plain += (x - (x / largest * 7.0).round() * largest / 7.0).powi(2);
+                }
+            }
+        }
+        println!("width {width}: {:.3} of the plain error", ours / plain);
+        assert!(ours < plain, "width {width}: {ours}, not below {plain}");
+    }
+    for row in [[0.0; 40], [1e-30; 40], [f32::MAX; 40]] {
+        let (mut numbers, mut shares) = ([1; 40], [0; 2]);
+        let scale = quantise_nibbles(&row, &mut numbers, &mut shares);
+        let meant = scale * f32::from(shares[0]) * f32::from(numbers[0]);
+        assert!(
+            (meant - row[0]).abs() <= row[0] / 8.0,
+            "{} became {meant}",
+            row[0]
+        );
+        assert!(shares.iter().all(|s| *s != 0));
+    }
+    let mut numbers = [1; 33];
+    assert!(quantise_nibbles(&[f32::INFINITY; 33], &mut numbers, &mut [0; 2]).is_nan());
+}
+
+#[test]
 fn a_row_does_not_depend_on_its_companions() {
     let mut random = Random::new(4);
     let c = case(&mut random, 70, 150, 90);
     for kernels in all() {
-        for precision in [Precision::Int8, Precision::F32] {
+        for precision in [Precision::Int8, Precision::Int4, Precision::F32] {
             let together = product(&kernels, &c, precision, c.finish);
             for row in 0..c.m {
                 let alone = Case {

@@ -12,13 +12,14 @@ use std::fmt;
 use std::path::Path;
 
 use refract_kernel::{
-    Activation, Element, Finish, Kernels, KeyValueRows, MemoryShape, PAGE, Packed, Paged, Place, Reader,
+    Activation, BYTE_HEAD_DIM_MAX, Element, Finish, Kernels, KeyValueRows, MemoryShape, PAGE, Packed, Paged,
+    Place, Reader,
 };
 pub use refract_kernel::{Isa, Precision};
 use refract_model::{GenerationDefaults, Spec, Stored};
 
 use self::arena::{Arena, Positions};
-use self::network::{Buffers, Network, room};
+use self::network::{Buffers, Network, room, together};
 use super::{
     CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
 };
@@ -26,7 +27,7 @@ use super::{
 /// How a model runs on a CPU.
 #[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
-    /// Int8 keeps attention memory in half precision, F32 in f32.
+    /// With f32, attention keeps f32; otherwise it reads prompts in bytes, and a row's own past in half precision.
     pub precision: Precision,
     /// Threads in all; 0 means as many as the process may use.
     pub threads: usize,
@@ -41,13 +42,13 @@ pub struct CpuRunner {
     kernels: Kernels,
     network: Network,
     buffers: Buffers,
+    /// What rows know of their own past.
     arena: Arena,
+    /// What they know of their prompts.
+    cross_arena: Arena,
     crosses: HashMap<CrossSlot, Positions>,
     rows: HashMap<RowSlot, Positions>,
 }
-
-/// Tokens encoded together: enough to use weights often, few enough that activations stay in the cache.
-const ENCODE_TOKENS: usize = 640;
 
 impl CpuRunner {
     /// Loads a directory in the Hugging Face layout, strictly, and packs it.
@@ -68,23 +69,28 @@ impl CpuRunner {
         let kernels = Kernels::new(isa, threads).map_err(RunnerError::new)?;
         let network = load::load(stored, options.precision)?;
         let spec = stored.spec().clone();
-        let shape = MemoryShape {
+        let shape = |element| MemoryShape {
             layers: spec.decoder_layers,
             heads: spec.heads,
             head_dim: spec.head_dim,
-            element: if options.precision == Precision::F32 {
-                Element::F32
-            } else {
-                Element::Half
-            },
+            element,
         };
+        let in_bytes = options.precision != Precision::F32 && spec.head_dim <= BYTE_HEAD_DIM_MAX;
+        let (own, cross) = match (options.precision, in_bytes) {
+            (Precision::F32, _) => (Element::F32, Element::F32),
+            (_, false) => (Element::Half, Element::Half),
+            // What is written once and read at every step is worth the fewest bytes.
+            (_, true) => (Element::Half, Element::Byte),
+        };
+        let (own, cross) = (Arena::new(shape(own)), Arena::new(shape(cross)));
         Ok(Self {
             defaults: stored.generation_defaults().clone(),
             spec,
             kernels,
             network,
             buffers: Buffers::default(),
-            arena: Arena::new(shape),
+            arena: own,
+            cross_arena: cross,
             crosses: HashMap::new(),
             rows: HashMap::new(),
         })
@@ -189,6 +195,7 @@ impl CpuRunner {
             scale: stack.scale,
             lengths: &lengths,
             bias: stack.distances.as_ref().and_then(|d| d.made.as_ref()),
+            bytes: self.cross_arena.pages.shape().element == Element::Byte,
         };
         for layer in &stack.layers {
             stack.attend(kernels, &layer.own, buffers, m, |qkv, mixed| {
@@ -210,10 +217,11 @@ impl CpuRunner {
         let mut places: Vec<Place> = Vec::with_capacity(m);
         for job in jobs {
             if let Some(mut old) = self.crosses.remove(&job.cross) {
-                self.arena.truncate(&mut old, 0);
+                self.cross_arena.truncate(&mut old, 0);
             }
             let mut positions = Positions::default();
-            self.arena.extend(&mut positions, job.ids.len(), &mut places);
+            self.cross_arena
+                .extend(&mut positions, job.ids.len(), &mut places);
             self.crosses.insert(job.cross, positions);
         }
         let inner = self.spec.heads * self.spec.head_dim;
@@ -226,7 +234,7 @@ impl CpuRunner {
                 keys: 0,
                 values: inner,
             };
-            self.arena.pages.write(kernels, layer, &places, rows);
+            self.cross_arena.pages.write(kernels, layer, &places, rows);
         }
         Ok(())
     }
@@ -284,12 +292,13 @@ impl Runner for CpuRunner {
             self.check_ids(job.ids)?;
             self.check_positions(job.ids.len())?;
         }
+        let tokens_max = together(&self.kernels).encode_tokens;
         let mut rest = jobs;
         while !rest.is_empty() {
             let mut tokens = 0;
             let fits = rest.iter().take_while(|job| {
                 tokens += job.ids.len();
-                tokens <= ENCODE_TOKENS
+                tokens <= tokens_max
             });
             let (group, after) = rest.split_at(fits.count().max(1));
             self.encode_group(group)?;
@@ -305,6 +314,7 @@ impl Runner for CpuRunner {
             network,
             buffers,
             arena,
+            cross_arena,
             ..
         } = self;
         let width = network.decoder.width;
@@ -393,7 +403,7 @@ impl Runner for CpuRunner {
             if let Some(sublayer) = &layer.cross {
                 stack.attend(kernels, sublayer, buffers, m, |q, mixed| {
                     let how = Paged {
-                        pages: &arena.pages,
+                        pages: &cross_arena.pages,
                         layer: i,
                         scale: stack.scale,
                         bias: None,
@@ -462,18 +472,20 @@ impl Runner for CpuRunner {
 
     fn release_cross(&mut self, cross: CrossSlot) {
         if let Some(mut positions) = self.crosses.remove(&cross) {
-            self.arena.truncate(&mut positions, 0);
+            self.cross_arena.truncate(&mut positions, 0);
         }
     }
 
     fn bytes(&self) -> usize {
-        self.arena.bytes()
+        self.arena.bytes() + self.cross_arena.bytes()
     }
 
     fn page(&self) -> Option<Page> {
+        // Own and cross memory come in pages of their own sizes; whatever a token is, it has no more than this.
+        let bytes = |arena: &Arena| arena.pages.shape().page_bytes();
         Some(Page {
             tokens: PAGE,
-            bytes: self.arena.pages.shape().page_bytes(),
+            bytes: bytes(&self.arena).max(bytes(&self.cross_arena)),
         })
     }
 }
