@@ -169,13 +169,23 @@ fn a_quantised_bundle_loads_without_the_original_and_is_as_strict() {
         out.to_string_lossy().into_owned(),
         prompts.to_string_lossy().into_owned(),
     );
+    let smaller = |to: &str, out: &str| {
+        let quantise = [
+            "quantize", &shipped, "--to", to, "--out", out, "--check", &prompts, "--json",
+        ];
+        let found = json_lines(&run(&quantise));
+        assert_eq!(found[1]["name"], "fidelity");
+        found[0]["value"].as_f64().expect("a ratio")
+    };
+    let (bytes, four_bits) = (smaller("int8", &out), smaller("q4k", &format!("{out}-4")));
+    assert!(bytes > 2.0 && four_bits > 1.4 * bytes, "{bytes} and {four_bits}");
     let quantise = ["quantize", &shipped, "--out", &out, "--check", &prompts, "--json"];
-    let found = json_lines(&run(&quantise));
-    assert_eq!(found[1]["name"], "fidelity");
-    assert!(found[0]["value"].as_f64().expect("a ratio") > 2.0);
     let again = run(&quantise);
     assert!(!again.status.success(), "a bundle is never overwritten");
 
+    let four = format!("{out}-4");
+    let generate = ["generate", "--json", "--bundle", &four, "--input", &prompts];
+    assert_eq!(json_lines(&run(&generate)).len(), 1);
     let generate = ["generate", "--json", "--bundle", &out, "--input", &prompts];
     assert_eq!(json_lines(&run(&generate)).len(), 1);
     let weights = Path::new(&out).join("model.safetensors");

@@ -1,4 +1,4 @@
-//! `refract quantize`: a bundle with weights of one byte, that loads without the original.
+//! `refract quantize`: a bundle with weights of one byte or of four bits, that loads without the original.
 //!
 //! The weights' format is described in `refract_model::quantised`. Nothing is half written: the new bundle grows in a
 //! directory beside its place and is renamed when it is whole.
@@ -15,13 +15,12 @@ use crate::cli::{Quantize, QuantizeTo};
 use crate::compare;
 
 const WEIGHTS_FILE: &str = "model.safetensors";
-/// Positions at which int8 must choose the exact weights' token, in percent.
+/// Positions at which quantised weights must choose the exact weights' token, in percent.
 const FIDELITY_GOAL: f64 = 98.0;
 /// Tokens that a check decodes for each prompt.
 const CHECK_TOKENS_MAX: usize = 64;
 
 pub(crate) fn run(args: &Quantize) -> Result<()> {
-    let QuantizeTo::Int8 = args.to;
     let (from, out) = (&args.bundle, &args.out);
     ensure!(
         !out.exists(),
@@ -36,7 +35,7 @@ pub(crate) fn run(args: &Quantize) -> Result<()> {
         Manifest::of_plain_directory(from)?
     };
     let partial = partial_beside(out)?;
-    let made = write(from, &partial, &mut manifest).and_then(|tensors| {
+    let made = write(from, &partial, &mut manifest, args.to).and_then(|tensors| {
         let fidelity = match &args.check {
             Some(prompts) => Some(check(from, &partial, prompts)?),
             None => None,
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &Quantize) -> Result<()> {
 }
 
 /// Everything but weights is copied; the manifest sums what was written.
-fn write(from: &Path, to: &Path, manifest: &mut Manifest) -> Result<usize> {
+fn write(from: &Path, to: &Path, manifest: &mut Manifest, format: QuantizeTo) -> Result<usize> {
     for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
         let path = entry?.path();
         let name = path
@@ -66,10 +65,19 @@ fn write(from: &Path, to: &Path, manifest: &mut Manifest) -> Result<usize> {
             fs::copy(&path, to.join(&name)).with_context(|| format!("copying {}", path.display()))?;
         }
     }
-    let tensors = refract_engine::quantise(from, &to.join(WEIGHTS_FILE))?;
+    let four_bits = format == QuantizeTo::Int4;
+    let tensors = refract_engine::quantise(from, &to.join(WEIGHTS_FILE), four_bits)?;
     let mut made = manifest.clone();
-    made.precision = Some(Precision::Int8);
-    made.provenance.recipe = format!("{}; refract quantize --to int8", made.provenance.recipe);
+    made.precision = Some(if four_bits {
+        Precision::Int4
+    } else {
+        Precision::Int8
+    });
+    made.provenance.recipe = format!(
+        "{}; refract quantize --to {}",
+        made.provenance.recipe,
+        name(format)
+    );
     *manifest = made.write(to)?;
     Ok(tensors)
 }
@@ -83,7 +91,7 @@ fn check(from: &Path, to: &Path, prompts: &Path) -> Result<Fidelity> {
         };
         refract_engine::open(dir, &options)
     };
-    let (mut exact, mut bytes) = (open(from, Weights::F32)?, open(to, Weights::Int8)?);
+    let (mut exact, mut bytes) = (open(from, Weights::F32)?, open(to, Weights::Auto)?);
     let all = compare::read(prompts, to)?;
     let eos = exact.spec.eos.clone();
     Ok(refract_engine::fidelity(
@@ -93,6 +101,13 @@ fn check(from: &Path, to: &Path, prompts: &Path) -> Result<Fidelity> {
         CHECK_TOKENS_MAX,
         &eos,
     )?)
+}
+
+fn name(format: QuantizeTo) -> &'static str {
+    match format {
+        QuantizeTo::Int8 => "int8",
+        QuantizeTo::Int4 => "int4",
+    }
 }
 
 fn partial_beside(out: &Path) -> Result<PathBuf> {
@@ -129,8 +144,9 @@ fn report(args: &Quantize, tensors: usize, fidelity: Option<Fidelity>) -> Result
         );
     } else {
         println!(
-            "{}: {tensors} tensors in int8, {:.1} MiB instead of {:.1} ({ratio:.2} times smaller)",
+            "{}: {tensors} tensors in {}, {:.1} MiB instead of {:.1} ({ratio:.2} times smaller)",
             args.out.display(),
+            name(args.to),
             after as f64 / f64::from(1 << 20),
             before as f64 / f64::from(1 << 20)
         );

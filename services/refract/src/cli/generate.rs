@@ -57,12 +57,14 @@ pub(crate) struct Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Precision {
-    /// int8 where the directory was quantised, bf16 on a GPU, else f32.
+    /// int8 or int4 where the directory was quantised, bf16 on a GPU, else f32.
     Auto,
     /// Exactly what `transformers` writes in f32.
     F32,
     /// A byte a weight, quantised at load: two to three times as fast.
     Int8,
+    /// Four bits a weight: half the memory of int8, and less exact.
+    Int4,
     Bf16,
 }
 
@@ -72,6 +74,7 @@ impl Precision {
             Self::Auto => Weights::Auto,
             Self::F32 => Weights::F32,
             Self::Int8 => Weights::Int8,
+            Self::Int4 => Weights::Int4,
             Self::Bf16 => Weights::Bf16,
         }
     }
@@ -124,6 +127,10 @@ pub(crate) struct Quantize {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum QuantizeTo {
-    /// Symmetric, one scale a row; T5's `wo`, norms, biases and positions stay as they are.
+    /// Symmetric, one scale a row; T5's `wo`, norms, biases and positions stay as they are. Alias `q8_0`.
+    #[value(alias = "q8_0")]
     Int8,
+    /// Matrices in four bits with a share of the row's scale for each 32 weights; what is only looked up as above. Alias `q4k`.
+    #[value(alias = "q4k")]
+    Int4,
 }

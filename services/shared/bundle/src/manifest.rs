@@ -4,7 +4,7 @@
 //! name = "demo-prism"
 //! role = "prism"                 # or "oracle"
 //! mode = "conditioned"           # or "alone": whether knowledge is in the prompt
-//! precision = "int8"             # or "f32"; may be left out: how the weights are meant to run
+//! precision = "int8"             # or "f32", "int4"; may be left out: how the weights are meant to run
 //!
 //! [template]
 //! name = "slot-prism"
@@ -78,6 +78,8 @@ pub enum Precision {
     F32,
     /// Somebody has checked that the text is as good.
     Int8,
+    /// As above; it is less likely.
+    Int4,
 }
 
 /// How prompts are written and answers are read.

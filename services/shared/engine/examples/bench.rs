@@ -61,9 +61,10 @@ async fn main() {
     let dir = PathBuf::from(first);
     let weights = match args.next().as_deref() {
         None | Some("int8") => Weights::Int8,
+        Some("int4") => Weights::Int4,
         Some("f32") => Weights::F32,
         Some("bf16") => Weights::Bf16,
-        Some(other) => panic!("precision {other}: int8, f32 or bf16"),
+        Some(other) => panic!("precision {other}: int8, int4, f32 or bf16"),
     };
     let mut number = |default: usize| {
         args.next()

@@ -1,15 +1,16 @@
-//! Weights in bytes: written ahead, and judged by how often they choose the token that exact weights choose.
+//! Weights in bytes or four bits: written ahead, and judged by how often they choose the token that exact weights choose.
 
 use std::path::Path;
 
+use refract_model::quantised::Quantisers;
 use refract_model::{PairRows, Stored, quantised};
 
 use crate::kv::{CrossSlot, RowSlot};
 use crate::runner::{DecodeRow, EncodeJob, Logits, Runner, RunnerError};
 
-/// Writes the weights of `dir` in bytes to the new file `to`, in the format of [`quantised`]. They run exactly as weights
-/// that are quantised at load. Returns how many tensors were quantised.
-pub fn quantise(dir: &Path, to: &Path) -> Result<usize, RunnerError> {
+/// Writes the weights of `dir` in bytes, or matrices in four bits, to the new file `to`, in the format of [`quantised`]. They run
+/// exactly as weights that are quantised at load. Returns how many tensors were quantised.
+pub fn quantise(dir: &Path, to: &Path, four_bits: bool) -> Result<usize, RunnerError> {
     let stored = Stored::open(dir)?;
     if stored.is_quantised() {
         return Err(RunnerError::new(format!(
@@ -17,7 +18,11 @@ pub fn quantise(dir: &Path, to: &Path) -> Result<usize, RunnerError> {
             dir.display()
         )));
     }
-    Ok(quantised::write(&stored, to, refract_kernel::quantise_weights)?)
+    let how = Quantisers {
+        bytes: refract_kernel::quantise_weights,
+        nibbles: four_bits.then_some(refract_kernel::quantise_nibbles),
+    };
+    Ok(quantised::write(&stored, to, &how)?)
 }
 
 /// How often two ways of running a model choose the same token.

@@ -168,7 +168,7 @@ fn int8_chooses_nearly_the_tokens_of_f32() {
 #[test]
 fn tokens_one_by_one_are_tokens_at_once_alone_and_in_company() {
     for (dir, inputs) in fixtures() {
-        for precision in [Precision::F32, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
             let mut runner = load(&dir, precision, None, 1);
             runner.encode(&jobs(&inputs)).expect("encodes");
             let together = decode(&mut runner, &forced(&inputs));
@@ -199,7 +199,11 @@ fn tokens_one_by_one_are_tokens_at_once_alone_and_in_company() {
 
 #[test]
 fn weights_quantised_ahead_run_exactly_as_those_quantised_at_load() {
-    for (dir, inputs) in fixtures() {
+    let precisions = [Precision::Int8, Precision::Int4];
+    for ((dir, inputs), precision) in precisions
+        .into_iter()
+        .flat_map(|p| fixtures().into_iter().map(move |f| (f, p)))
+    {
         let made = tempfile::tempdir().expect("a directory");
         for name in ["config.json", "generation_config.json"] {
             if dir.join(name).is_file() {
@@ -207,20 +211,28 @@ fn weights_quantised_ahead_run_exactly_as_those_quantised_at_load() {
             }
         }
         let file = made.path().join("model.safetensors");
-        let tensors = refract_engine::quantise(&dir, &file).expect("quantised");
+        let four_bits = precision == Precision::Int4;
+        let tensors = refract_engine::quantise(&dir, &file, four_bits).expect("quantised");
         assert!(tensors > 4, "{}", dir.display());
         let mut logits = [dir.as_path(), made.path()].map(|dir| {
-            let mut runner = load(dir, Precision::Int8, None, 1);
+            let mut runner = load(dir, precision, None, 1);
             runner.encode(&jobs(&inputs)).expect("encodes");
             decode(&mut runner, &forced(&inputs))
         });
         assert!(bits(&logits[0]) == bits(&logits[1]), "{}", dir.display());
-        // The same bytes as exact numbers: another backend may run them, and so may f32.
+        // What four bits spell out are bytes with a scale a row: run as such, the same again.
+        if four_bits {
+            let mut runner = load(made.path(), Precision::Int8, None, 1);
+            runner.encode(&jobs(&inputs)).expect("encodes");
+            let spelt = decode(&mut runner, &forced(&inputs));
+            assert!(bits(&logits[1]) == bits(&spelt), "{}", dir.display());
+        }
+        // The same numbers as exact ones: another backend may run them, and so may f32.
         let mut runner = load(made.path(), Precision::F32, None, 1);
         runner.encode(&jobs(&inputs)).expect("encodes");
         logits[0] = decode(&mut runner, &forced(&inputs));
         assert!(logits[0].iter().all(|x| x.is_finite()), "{}", dir.display());
-        let again = refract_engine::quantise(made.path(), &made.path().join("again")).unwrap_err();
+        let again = refract_engine::quantise(made.path(), &made.path().join("again"), false).unwrap_err();
         assert!(again.to_string().contains("quantised already"), "{again}");
     }
 }

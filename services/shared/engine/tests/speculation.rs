@@ -128,7 +128,7 @@ fn every_model_says_the_same_on_packed_weights() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
     let mut right = 0;
     for name in ["bart-plain", "t5-gated-untied", "bart-pairs"] {
-        for precision in [Precision::F32, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
             let options = CpuOptions {
                 precision,
                 threads: 1,

@@ -54,9 +54,19 @@ impl Stored {
         })
     }
 
-    /// Whether the weights are held in bytes ([`crate::quantised`]).
+    /// Whether the weights are held in bytes or in four bits ([`crate::quantised`]).
     pub fn is_quantised(&self) -> bool {
         self.checkpoint.is_quantised()
+    }
+
+    /// Whether matrices are held in four bits.
+    pub fn has_nibbles(&self) -> bool {
+        self.checkpoint.has_nibbles()
+    }
+
+    /// Whether this tensor is held in bytes; four bits are none.
+    pub fn is_bytes(&self, name: &str) -> bool {
+        self.checkpoint.is_bytes(name)
     }
 
     /// The numbers of a tensor, row-major, by the checkpoint's canonical name (`model.encoder.layers.0.fc1.weight`).

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::parallel::Stretch;
-use crate::quantised::SCALE;
+use crate::quantised::{GROUP, SCALE, SHARE, part};
 
 /// One tensor that an architecture has: name, shape, and how it begins when nothing has been learnt.
 #[derive(Clone, Debug)]
@@ -71,8 +72,15 @@ enum Numbers {
     Bytes {
         scales: Box<Place>,
     },
-    /// Signed bytes whose scales have not been found yet.
-    Unscaled,
+    /// Two numbers a byte; what a group's are worth in its row's scale.
+    Nibbles {
+        shares: Box<Place>,
+        scales: Box<Place>,
+    },
+    /// Signed bytes, or two numbers a byte, whose scales have not been found yet.
+    Unscaled {
+        nibbles: bool,
+    },
 }
 
 /// Some rows of a tensor, in the form they are stored in; a tensor without rows is one.
@@ -82,6 +90,12 @@ pub enum Rows<'a> {
     /// −127..=127, with the scale of each row.
     Bytes {
         bytes: &'a [i8],
+        scales: &'a [f32],
+    },
+    /// −8..=7, with the share of each group of a row and the scale of each row ([`crate::quantised`]).
+    Nibbles {
+        numbers: &'a [i8],
+        shares: &'a [i8],
         scales: &'a [f32],
     },
 }
@@ -154,29 +168,34 @@ impl Checkpoint {
             )));
         }
         for (name, info) in tensors {
-            let numbers = if info.dtype == safetensors::Dtype::I8 {
-                Numbers::Unscaled
-            } else {
-                let dtype = DType::try_from(info.dtype).ok().filter(|d| d.is_float());
-                Numbers::Floats(dtype.ok_or_else(|| {
-                    corrupt(format!(
-                        "tensor {name} has type {:?}; only floating point is supported, and I8 with scales",
-                        info.dtype
-                    ))
-                })?)
+            let mut shape = info.shape.clone();
+            let numbers = match (info.dtype, shape.as_mut_slice()) {
+                (safetensors::Dtype::I8, _) => Numbers::Unscaled { nibbles: false },
+                (safetensors::Dtype::U8, [_, width]) => {
+                    *width *= 2;
+                    Numbers::Unscaled { nibbles: true }
+                }
+                (dtype, _) => {
+                    let float = DType::try_from(dtype).ok().filter(|d| d.is_float());
+                    Numbers::Floats(float.ok_or_else(|| {
+                        corrupt(format!(
+                            "tensor {name} has type {dtype:?}; only floating point is supported, and I8 and U8 with scales"
+                        ))
+                    })?)
+                }
             };
             let place = Place {
                 file: self.files.len(),
                 numbers,
-                shape: info.shape.clone(),
+                shape,
                 begin: data_begin + info.data_offsets.0 as u64,
                 end: data_begin + info.data_offsets.1 as u64,
             };
-            // The scales of a tensor are named after it.
-            let (base, suffix) = match name.strip_suffix(SCALE) {
-                Some(base) => (base, SCALE),
-                None => (name.as_str(), ""),
-            };
+            // Scales and shares of a tensor are named after it.
+            let (base, suffix) = [SCALE, SHARE]
+                .into_iter()
+                .find_map(|end| name.strip_suffix(end).map(|base| (base, end)))
+                .unwrap_or((name.as_str(), ""));
             if self.places.insert(canonical(base) + suffix, place).is_some() {
                 return Err(corrupt(format!("tensor {name} occurs twice")));
             }
@@ -185,41 +204,54 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Puts the scales of each tensor of bytes beside it.
+    /// Puts the scales of each quantised tensor beside it, and the shares.
     fn join_scales(&mut self) -> Result<(), Error> {
-        let names: Vec<String> = self
+        let names: Vec<(String, bool)> = self
             .places
             .iter()
-            .filter(|(_, p)| matches!(p.numbers, Numbers::Unscaled))
-            .map(|(name, _)| name.clone())
+            .filter_map(|(name, p)| match p.numbers {
+                Numbers::Unscaled { nibbles } if !name.ends_with(SHARE) => Some((name.clone(), nibbles)),
+                _ => None,
+            })
             .collect();
-        for name in names {
+        for (name, nibbles) in names {
             let scales = self.places.remove(&format!("{name}{SCALE}"));
+            let shares = self.places.remove(&format!("{name}{SHARE}"));
             let Some(place) = self.places.get_mut(&name) else {
                 continue;
             };
-            let fits = |s: &Place| {
-                matches!(s.numbers, Numbers::Floats(DType::F32))
-                    && place.shape.len() == 2
-                    && s.shape.first() == place.shape.first()
-                    && s.shape.iter().product::<usize>() == place.shape[0]
+            let (rows, width) = match place.shape.as_slice() {
+                [rows, width] => (*rows, *width),
+                _ => (0, 0),
             };
-            match scales.filter(fits) {
-                Some(scales) => {
-                    place.numbers = Numbers::Bytes {
-                        scales: Box::new(scales),
-                    }
-                }
-                None => {
-                    let rows = place.shape.first().copied().unwrap_or(0);
+            let scales = scales.filter(|s| {
+                let count = s.shape.iter().product::<usize>();
+                matches!(s.numbers, Numbers::Floats(DType::F32)) && rows > 0 && count == rows
+            });
+            let shares = shares.filter(|s| {
+                matches!(s.numbers, Numbers::Unscaled { nibbles: false })
+                    && s.shape == [rows, width.div_ceil(GROUP)]
+            });
+            place.numbers = match (nibbles, scales.map(Box::new), shares.map(Box::new)) {
+                (false, Some(scales), None) => Numbers::Bytes { scales },
+                (true, Some(scales), Some(shares)) => Numbers::Nibbles { shares, scales },
+                _ => {
+                    let reason = if nibbles {
+                        format!(
+                            "tensor {name} has type U8; only floating point is supported, unless there are {name}{SCALE} with an \
+                             F32 for each of its {rows} rows and {name}{SHARE} with an I8 for each {GROUP} of its {width} columns"
+                        )
+                    } else {
+                        format!(
+                            "tensor {name} is of bytes, and there is no {name}{SCALE} with an F32 for each of its {rows} rows"
+                        )
+                    };
                     return Err(Error::Corrupt {
                         file: self.files[place.file].clone(),
-                        reason: format!(
-                            "tensor {name} is of bytes, and there is no {name}{SCALE} with an F32 for each of its {rows} rows"
-                        ),
+                        reason,
                     });
                 }
-            }
+            };
         }
         Ok(())
     }
@@ -266,24 +298,40 @@ impl Checkpoint {
             (Numbers::Bytes { scales: a }, Numbers::Bytes { scales: b }) => {
                 self.bytes(a)? == self.bytes(b)?
             }
+            (Numbers::Nibbles { scales: a, shares: c }, Numbers::Nibbles { scales: b, shares: d }) => {
+                self.bytes(a)? == self.bytes(b)? && self.bytes(c)? == self.bytes(d)?
+            }
             _ => false,
         };
         Ok(scales && a.shape == b.shape && self.bytes(a)? == self.bytes(b)?)
     }
 
-    /// Whether any tensor is held in bytes.
+    /// Whether any tensor is held in bytes or in four bits.
     pub(crate) fn is_quantised(&self) -> bool {
         self.places
             .values()
-            .any(|p| matches!(p.numbers, Numbers::Bytes { .. }))
+            .any(|p| !matches!(p.numbers, Numbers::Floats(_)))
     }
 
-    /// Names, shapes and stored types of all tensors, in the order of names; `None` stands for bytes with scales.
+    /// Whether any tensor is held in four bits.
+    pub(crate) fn has_nibbles(&self) -> bool {
+        self.places
+            .values()
+            .any(|p| matches!(p.numbers, Numbers::Nibbles { .. }))
+    }
+
+    /// Whether this tensor is held in bytes; four bits are none.
+    pub(crate) fn is_bytes(&self, name: &str) -> bool {
+        let place = self.places.get(name);
+        place.is_some_and(|p| matches!(p.numbers, Numbers::Bytes { .. }))
+    }
+
+    /// Names, shapes and stored types of all tensors, in the order of names; `None` stands for what is quantised.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], Option<DType>)> {
         self.places.iter().map(|(name, place)| {
             let dtype = match &place.numbers {
                 Numbers::Floats(dtype) => Some(*dtype),
-                Numbers::Bytes { .. } | Numbers::Unscaled => None,
+                Numbers::Bytes { .. } | Numbers::Nibbles { .. } | Numbers::Unscaled { .. } => None,
             };
             (name.as_str(), place.shape.as_slice(), dtype)
         })
@@ -372,7 +420,8 @@ impl Checkpoint {
         };
         let size = match &place.numbers {
             Numbers::Floats(dtype) => dtype.size_in_bytes(),
-            Numbers::Bytes { .. } | Numbers::Unscaled => 1,
+            Numbers::Nibbles { .. } => return self.stretch_of_nibbles(name, rows, columns),
+            Numbers::Bytes { .. } | Numbers::Unscaled { .. } => 1,
         };
         let shape = (rows.len(), columns.len());
         let mut bytes = vec![0; rows.len() * columns.len() * size];
@@ -405,8 +454,33 @@ impl Checkpoint {
                 meant.push_to(&mut data);
                 Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
             }
-            Numbers::Unscaled => Err(self.corrupt(place, format!("{name} is of bytes without scales"))),
+            Numbers::Nibbles { .. } | Numbers::Unscaled { .. } => {
+                Err(self.corrupt(place, format!("{name} is of bytes without scales")))
+            }
         }
+    }
+
+    /// As [`Self::stretch`]: shares of groups do not end where stretches do, so all of them are read, a megabyte at a time.
+    fn stretch_of_nibbles(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Result<Tensor, Error> {
+        let (mut data, mut row) = (Vec::with_capacity(rows.len() * columns.len()), 0);
+        let width = self.shape(name).and_then(|s| s.last().copied()).unwrap_or(0);
+        self.rows(name, |chunk| {
+            let mut floats = Vec::new();
+            chunk.push_to(&mut floats);
+            for numbers in floats.chunks(width.max(1)) {
+                if rows.contains(&row) {
+                    data.extend_from_slice(&numbers[columns.clone()]);
+                }
+                row += 1;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(Tensor::from_vec(data, (rows.len(), columns.len()), &Device::Cpu)?)
     }
 
     fn place(&self, name: &str) -> Result<&Place, Error> {
@@ -435,9 +509,14 @@ impl Checkpoint {
         let step = CHUNK_BYTES.checked_div(row_bytes).unwrap_or(rows).max(1);
         let scales = match &place.numbers {
             Numbers::Floats(_) => Vec::new(),
-            Numbers::Bytes { scales } => self.scales(name, scales)?,
-            Numbers::Unscaled => Vec::new(),
+            Numbers::Bytes { scales } | Numbers::Nibbles { scales, .. } => self.scales(name, scales)?,
+            Numbers::Unscaled { .. } => Vec::new(),
         };
+        let shares = match &place.numbers {
+            Numbers::Nibbles { shares, .. } => self.shares(name, shares)?,
+            _ => Vec::new(),
+        };
+        let groups = width.div_ceil(GROUP);
         let mut reader = self.reader(place)?;
         let mut buffer = vec![0; row_bytes * step.min(rows)];
         for first in (0..rows).step_by(step) {
@@ -454,7 +533,15 @@ impl Checkpoint {
                         .map_err(Error::from)?;
                     each(Rows::Floats(&chunk))?;
                 }
-                Numbers::Bytes { .. } | Numbers::Unscaled => {
+                Numbers::Nibbles { .. } => {
+                    let numbers: Vec<i8> = bytes.iter().flat_map(|b| part(*b)).collect();
+                    each(Rows::Nibbles {
+                        numbers: &numbers,
+                        shares: &shares[first * groups..][..count * groups],
+                        scales: &scales[first..first + count],
+                    })?;
+                }
+                Numbers::Bytes { .. } | Numbers::Unscaled { .. } => {
                     let bytes = self.signed(name, place, bytes)?;
                     each(Rows::Bytes {
                         bytes: &bytes,
@@ -492,6 +579,17 @@ impl Checkpoint {
             return Err(self.corrupt(place, format!("tensor {name} holds −128; bytes are −127 to 127")));
         }
         Ok(bytes)
+    }
+
+    fn shares(&self, name: &str, place: &Place) -> Result<Vec<i8>, Error> {
+        let shares: Vec<i8> = self.bytes(place)?.iter().map(|b| b.cast_signed()).collect();
+        match shares.iter().find(|s| **s == 0 || !(-15..=15).contains(*s)) {
+            Some(share) => Err(self.corrupt(
+                place,
+                format!("{name}{SHARE} holds {share}; shares are −15 to 15 and not 0"),
+            )),
+            None => Ok(shares),
+        }
     }
 
     fn corrupt(&self, place: &Place, reason: String) -> Error {
@@ -537,6 +635,20 @@ impl Rows<'_> {
                 let width = bytes.len().checked_div(scales.len()).unwrap_or(0).max(1);
                 for (row, scale) in bytes.chunks_exact(width).zip(*scales) {
                     to.extend(row.iter().map(|b| f32::from(*b) * scale));
+                }
+            }
+            Self::Nibbles {
+                numbers,
+                shares,
+                scales,
+            } => {
+                let width = numbers.len().checked_div(scales.len()).unwrap_or(0).max(1);
+                let groups = shares.len().checked_div(scales.len()).unwrap_or(0).max(1);
+                let rows = numbers.chunks_exact(width).zip(shares.chunks_exact(groups));
+                for ((row, shares), scale) in rows.zip(*scales) {
+                    for (group, share) in row.chunks(GROUP).zip(shares) {
+                        to.extend(group.iter().map(|n| f32::from(n * share) * scale));
+                    }
                 }
             }
         }

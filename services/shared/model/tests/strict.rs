@@ -8,6 +8,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use common::*;
+use refract_model::quantised::Quantisers;
 use refract_model::{Error, LoadOptions, Model, Stored, quantised};
 use serde_json::{Value, json as value};
 use tempfile::TempDir;
@@ -355,11 +356,40 @@ fn in_bytes(name: &str) -> TempDir {
     let file = dir.path().join("model.safetensors");
     let stored = Stored::open(dir.path()).unwrap();
     let made = dir.path().join("made");
-    quantised::write(&stored, &made, |_, bytes| {
-        bytes.fill(1);
-        0.5
-    })
-    .unwrap();
+    let how = Quantisers {
+        bytes: |_, bytes| {
+            bytes.fill(1);
+            0.5
+        },
+        nibbles: None,
+    };
+    quantised::write(&stored, &made, &how).unwrap();
+    fs::rename(made, file).unwrap();
+    dir
+}
+
+/// A copy of a fixture with matrices in four bits: weights are −3 × 5 × 0.5, in every second group −3 × −2 × 0.5; tables that are
+/// only looked up are in bytes.
+fn in_four_bits(name: &str) -> TempDir {
+    let dir = copy(name);
+    let file = dir.path().join("model.safetensors");
+    let stored = Stored::open(dir.path()).unwrap();
+    let made = dir.path().join("made");
+    let how = Quantisers {
+        bytes: |_, bytes| {
+            bytes.fill(1);
+            0.5
+        },
+        nibbles: Some(|_, numbers, shares| {
+            numbers.fill(-3);
+            shares
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, s)| *s = if i % 2 == 0 { 5 } else { -2 });
+            0.5
+        }),
+    };
+    quantised::write(&stored, &made, &how).unwrap();
     fs::rename(made, file).unwrap();
     dir
 }
@@ -391,6 +421,56 @@ fn weights_in_bytes_load_as_the_numbers_they_mean() {
         assert!(stored.read(embeddings).unwrap().iter().all(|x| *x == 0.5));
         load_dir(dir.path()).unwrap();
     }
+}
+
+#[test]
+fn weights_of_four_bits_load_as_the_numbers_they_mean() {
+    for (name, matrix, table) in [
+        ("bart-plain", "model.encoder.layers.0.fc2.weight", None),
+        (
+            "t5-gated-untied",
+            "encoder.block.0.layer.0.SelfAttention.q.weight",
+            Some("shared.weight"),
+        ),
+    ] {
+        let dir = in_four_bits(name);
+        let stored = Stored::open(dir.path()).unwrap();
+        assert!(stored.is_quantised() && stored.has_nibbles() && !stored.is_bytes(matrix));
+        let (_, width) = stored.shape(matrix).unwrap();
+        for (i, x) in stored.read(matrix).unwrap().iter().enumerate() {
+            assert_eq!(*x, if i % width / 32 % 2 == 0 { -7.5 } else { 3.0 }, "{name} {i}");
+        }
+        if let Some(table) = table {
+            assert!(stored.is_bytes(table) && stored.read(table).unwrap().iter().all(|x| *x == 0.5));
+        }
+        load_dir(dir.path()).unwrap();
+    }
+}
+
+#[test]
+fn weights_of_four_bits_that_are_not_whole_are_refused_with_file_and_tensor() {
+    const NAME: &str = "model.encoder.layers.0.fc1.weight";
+    let refused = |change: fn(&mut Value, &mut Vec<u8>)| {
+        let dir = in_four_bits("bart-plain");
+        edit_raw(&dir, change);
+        let error = Stored::open(dir.path()).and_then(|s| s.read(NAME).map(|_| ()));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("model.safetensors") && error.contains(NAME),
+            "{error}"
+        );
+        error
+    };
+    let missing = refused(|header, _| {
+        let share = header.as_object_mut().unwrap().remove(&format!("{NAME}_share"));
+        header["other"] = share.unwrap();
+    });
+    assert!(missing.contains("fc1.weight_share with an I8"), "{missing}");
+    let zero = refused(|header, data| {
+        let at = &header[format!("{NAME}_share")]["data_offsets"][0];
+        data[at.as_u64().unwrap() as usize] = 0;
+    });
+    assert!(zero.contains("_share holds 0"), "{zero}");
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Worker {
         }
     }
 
-    /// How the weights are held: `f32`, `int8` or `bf16`.
+    /// How the weights are held: `f32`, `int8`, `int4` or `bf16`.
     pub fn precision(&self) -> &'static str {
         self.choice.weights.name()
     }

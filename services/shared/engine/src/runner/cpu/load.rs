@@ -1,7 +1,7 @@
 //! From a directory to packed matrices: some rows at a time, so that little more than the packed weights is ever held.
 
 use refract_kernel::{Activation, Matrix, Packing, Precision, Table};
-use refract_model::quantised::is_quantised;
+use refract_model::quantised::{is_matrix, is_quantised};
 use refract_model::{BartConfig, Config, Rows, Stored, T5Config};
 
 use super::network::{
@@ -44,12 +44,14 @@ impl Loader<'_> {
         self.stored.read(name).map_err(RunnerError::new)
     }
 
-    /// How a tensor is held: what stays exact in a file of bytes stays exact here.
+    /// How a tensor is held: what stays exact in a file of bytes stays exact here, and what stays in bytes in one of four bits
+    /// does here.
     fn precision(&self, name: &str) -> Precision {
-        if is_quantised(name) {
-            self.precision
-        } else {
-            Precision::F32
+        match self.precision {
+            _ if !is_quantised(name) => Precision::F32,
+            Precision::Int4 if self.stored.is_bytes(name) => Precision::Int8,
+            Precision::Int4 if !is_matrix(name, self.stored.own_head()) => Precision::Int8,
+            precision => precision,
         }
     }
 
@@ -77,6 +79,11 @@ impl Loader<'_> {
             let pushed = match rows {
                 Rows::Floats(rows) => packing.push(rows),
                 Rows::Bytes { bytes, scales } => packing.push_bytes(bytes, scales),
+                Rows::Nibbles {
+                    numbers,
+                    shares,
+                    scales,
+                } => packing.push_nibbles(numbers, shares, scales),
             };
             pushed.map_err(RunnerError::new)
         })
@@ -97,6 +104,11 @@ impl Loader<'_> {
             let (count, set) = match rows {
                 Rows::Floats(rows) => (rows.len() / width.max(1), table.set(first, rows)),
                 Rows::Bytes { bytes, scales } => (scales.len(), table.set_bytes(first, bytes, scales)),
+                Rows::Nibbles {
+                    numbers,
+                    shares,
+                    scales,
+                } => (scales.len(), table.set_nibbles(first, numbers, shares, scales)),
             };
             first += count;
             set.map_err(RunnerError::new)
