@@ -153,9 +153,12 @@ impl Engine {
             .min(config.queue_sequences_max)
             .min(config.queue_tokens_max / cost)
             .max(1);
+        // One batch, as large as it may be: arriving one by one they would be measured by parts.
+        let held = self.shared.inbox.hold();
         let batch: Vec<_> = (0..count)
             .map(|_| handle.generate(request(prompt, new_tokens)))
             .collect::<Result<_, _>>()?;
+        drop(held);
         for generation in batch {
             generation.collect().await?;
         }

@@ -49,6 +49,8 @@ struct State {
     /// Cost that the engine lately got through in a second; 0: not known yet.
     tokens_per_second: f64,
     has_news: bool,
+    /// Whether arrivals are kept back.
+    held: bool,
 }
 
 impl Inbox {
@@ -60,6 +62,7 @@ impl Inbox {
             waiting_tokens: 0,
             tokens_per_second: 0.0,
             has_news: false,
+            held: false,
         };
         Self {
             sequences_max,
@@ -104,12 +107,20 @@ impl Inbox {
     /// Moves what has arrived to the end of `into`. With `may_sleep`, waits until there is something to do.
     pub(crate) fn take(&self, may_sleep: bool, into: &mut Vec<Submission>) -> Phase {
         let mut state = self.lock();
-        while may_sleep && !state.has_news && state.phase == Phase::Open {
+        while may_sleep && (state.held || !state.has_news) && state.phase == Phase::Open {
             state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.has_news = false;
-        into.append(&mut state.arrivals);
+        if !state.held {
+            state.has_news = false;
+            into.append(&mut state.arrivals);
+        }
         state.phase.clone()
+    }
+
+    /// What arrives from now on is taken together, when the guard is dropped.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        self.lock().held = true;
+        Held(self)
     }
 
     /// A waiting sequence has started or left.
@@ -156,6 +167,16 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps arrivals until it is dropped.
+pub(crate) struct Held<'a>(&'a Inbox);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.lock().held = false;
+        self.0.news.notify_one();
     }
 }
 

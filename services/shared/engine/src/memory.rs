@@ -75,6 +75,8 @@ impl Budget {
 /// Refuses weights that the machine has no memory for, before they are read.
 pub(crate) fn check_weights(parameters: u64, weights: Weights, free: Option<u64>) -> Result<(), RunnerError> {
     let needed = |weights: Weights| match weights {
+        // Four bits, and what their groups share.
+        Weights::Int4 => parameters * 5 / 8,
         Weights::Int8 => parameters,
         Weights::Bf16 => parameters * 2,
         Weights::Auto | Weights::F32 => parameters * 4,
@@ -82,13 +84,16 @@ pub(crate) fn check_weights(parameters: u64, weights: Weights, free: Option<u64>
     let Some(free) = free.filter(|free| needed(weights) > *free) else {
         return Ok(());
     };
-    let fits = [Weights::Bf16, Weights::Int8]
+    let fits = [Weights::Bf16, Weights::Int8, Weights::Int4]
         .into_iter()
         .filter(|other| needed(*other) <= free)
         .map(|other| format!("{} needs {}", other.name(), needed(other)))
         .collect::<Vec<_>>();
     let advice = if fits.is_empty() {
-        format!("no format fits; a model of {free} parameters would, in int8")
+        format!(
+            "no format fits; a model of {} parameters would, in int4",
+            free / 5 * 8
+        )
     } else {
         format!("{} and would fit", fits.join(", "))
     };
@@ -252,11 +257,11 @@ mod tests {
         assert_eq!(check_weights(1_000, Weights::F32, None), Ok(()));
         assert_eq!(
             refused(Weights::F32, 3_999),
-            "not enough memory: 1000 weights in f32 need 4000 bytes, there are 3999; bf16 needs 2000, int8 needs 1000 and would fit"
+            "not enough memory: 1000 weights in f32 need 4000 bytes, there are 3999; bf16 needs 2000, int8 needs 1000, int4 needs 625 and would fit"
         );
-        assert!(refused(Weights::F32, 1_999).ends_with("int8 needs 1000 and would fit"));
+        assert!(refused(Weights::F32, 1_999).ends_with("int8 needs 1000, int4 needs 625 and would fit"));
         assert!(
-            refused(Weights::Int8, 999).ends_with("no format fits; a model of 999 parameters would, in int8")
+            refused(Weights::Int8, 624).ends_with("no format fits; a model of 992 parameters would, in int4")
         );
     }
 

@@ -70,7 +70,7 @@ pub fn quantise_nibbles(row: &[f32], numbers: &mut [i8], shares: &mut [i8]) -> f
 fn nearest(x: f32) -> f32 {
     // Adding and subtracting 1.5 × 2^23 rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
-    ((x + ROUND) - ROUND).max(-8.0).min(7.0)
+    ((x + ROUND) - ROUND).clamp(-8.0, 7.0)
 }
 
 /// The share with the least squared error, and that error; `unit` is 1 / scale.
