@@ -47,6 +47,8 @@ def engine(name: str) -> list[tuple]:
          + [(e, f"encode {n}") for e, n in quantiles("refract_engine_encode_seconds", "", of)]),
         ("Decode memory in use", "Of the tokens there is room for, by pod. At 100 % sequences wait.", "percentunit",
          [(f"refract_engine_kv_tokens_used{here} / refract_engine_kv_tokens_total{here}", "{{pod}}")]),
+        ("Bytes of decode memory", "Held now, and the most since the start, by pod. The peak stays flat.", "bytes",
+         [(f"refract_engine_kv_bytes{here}", "now {{pod}}"), (f"refract_engine_kv_bytes_peak{here}", "peak {{pod}}")]),
         ("Tokens", "Read and written, per second.", "short",
          [(f"sum(rate(refract_engine_prompt_tokens_total{here}[$__rate_interval]))", "read"),
           (f"sum(rate(refract_engine_new_tokens_total{here}[$__rate_interval]))", "written")]),
