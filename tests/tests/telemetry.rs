@@ -225,6 +225,49 @@ impl Propagator for Caller {
     }
 }
 
+/// Latency histograms of a scrape that accepts OpenMetrics name the traces of the two requests, and no other.
+fn exemplars_lead_to_these_traces(ranker: &Service, oracle: &Service) {
+    let scrape = |service: &Service, role: &str| {
+        let text = service.admin(
+            role,
+            "/metrics",
+            "application/openmetrics-text;version=1.0.0,text/plain",
+        );
+        assert!(
+            text.contains("content-type: application/openmetrics-text"),
+            "{text}"
+        );
+        assert!(text.contains("# EOF"), "{text}");
+        text
+    };
+    let with_exemplar = |text: &str, series: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        let traces =
+            lines.filter_map(|line| line.split_once("# {trace_id=\"")?.1.get(..32).map(str::to_owned));
+        traces.collect()
+    };
+    let text = scrape(ranker, "ranker");
+    for series in [
+        "refract_wire_call_seconds_bucket{service=\"refract.recommend.v1.RecommendService\",method=\"StreamRecommend\"",
+        "refract_ranker_request_seconds_bucket",
+        "refract_ranker_explanation_seconds_bucket",
+        "refract_knowledge_consult_seconds_bucket",
+    ] {
+        let traces = with_exemplar(&text, series);
+        assert!(!traces.is_empty(), "no exemplar of {series} in {text}");
+        assert!(
+            traces
+                .iter()
+                .all(|trace| [FRESH, CACHED].contains(&trace.as_str())),
+            "{traces:?}"
+        );
+    }
+    let asked = with_exemplar(&scrape(oracle, "oracle"), "refract_wire_call_seconds_bucket");
+    assert!(asked.contains(&FRESH.to_owned()), "{asked:?}");
+    let plain = ranker.admin("ranker", "/metrics", "text/plain");
+    assert!(!plain.contains("trace_id") && plain.contains("refract_ranker_request_seconds_bucket"));
+}
+
 async fn ask(ranker: &Service, trace: &'static str) -> Answer {
     let config = client::Config {
         propagator: SharedPropagator(Arc::new(Caller(trace))),
@@ -325,6 +368,8 @@ async fn a_request_is_one_trace_through_all_services_and_no_word_of_its_user_lea
             "no look-up in Redis: {cached:#?}"
         );
     }
+
+    exemplars_lead_to_these_traces(&ranker, &oracle);
 
     // The last spans and lines are sent when a process leaves in order.
     assert!(ranker.leave().success());
