@@ -267,10 +267,13 @@ pub async fn recommend_as(
     limit: usize,
     config: client::Config,
 ) -> Result<Answer, Error> {
-    let transport = Transport::new(refract_net::dial(
-        &ranker.into(),
-        refract_net::DialConfig::default(),
-    ));
+    // Patient: what is tested is what answers say, not how busy the machine is.
+    let patient = refract_net::DialConfig {
+        connect_max: Duration::from_secs(20),
+        ready_wait_max: Duration::from_secs(30),
+        ..refract_net::DialConfig::default()
+    };
+    let transport = Transport::new(refract_net::dial(&ranker.into(), patient));
     let client = Client::new(transport, config);
     let context = Context {
         tenant: TenantId::default(),
