@@ -226,6 +226,20 @@ async fn a_cluster_named_standalone_is_refused_by_name_and_no_cluster_is_no_stor
     assert_eq!(*store.health().borrow(), Health::Down);
 }
 
+/// Whether a master's one replica has all that it wrote, by what both count.
+fn has_been_followed(info: &str) -> bool {
+    let number = |from: &str, name: &str| {
+        let (_, rest) = from.split_once(name)?;
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    let replica = info.lines().find_map(|line| line.strip_prefix("slave0:"));
+    let followed = replica.and_then(|line| number(line, "offset="));
+    followed.is_some() && followed == number(info, "master_repl_offset:")
+}
+
 #[tokio::test]
 async fn a_sentinels_master_is_followed_when_it_is_killed_and_when_it_only_steps_down() {
     let Some(mut fleet) = Fleet::watched().await else {
@@ -258,6 +272,10 @@ async fn a_sentinels_master_is_followed_when_it_is_killed_and_when_it_only_steps
         })
         .await;
     until_it_works(&store, "x:{films}:later").await;
+    // Replicas follow in their own time: killed before, the master would take the last write along.
+    fleet.members[1]
+        .until("INFO replication", has_been_followed)
+        .await;
 
     // The sentinel takes a pause between failovers.
     fleet.members[1].kill();
