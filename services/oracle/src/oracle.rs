@@ -56,6 +56,7 @@ impl KnowledgeSource for Oracle {
             created_at: wall_clock(),
             freshness: Freshness::Fresh,
             facts_refused: parsed.refused,
+            history_truncated: prompt.history_truncated,
         })
     }
 }

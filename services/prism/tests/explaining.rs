@@ -140,6 +140,7 @@ fn query(style: u32, knowing: bool) -> ExplainQuery {
         created_at: Timestamp(0),
         freshness: Freshness::Fresh,
         facts_refused: 0,
+        history_truncated: 0,
     };
     ExplainQuery {
         pair: Pair {

@@ -117,6 +117,7 @@ impl KnowledgeSource for Stations {
             created_at: Timestamp(0),
             freshness: self.freshness,
             facts_refused: 0,
+            history_truncated: 0,
         })
     }
 }

@@ -177,6 +177,7 @@ pub(crate) fn knowledge(
         created_at: Timestamp(label.provenance.created_at),
         freshness: Freshness::Fresh,
         facts_refused: 0,
+        history_truncated: 0,
     })
 }
 

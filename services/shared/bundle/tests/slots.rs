@@ -111,6 +111,7 @@ fn knowledge(facts: Vec<refract_domain::Fact>) -> Knowledge {
         created_at: Timestamp(0),
         freshness: Freshness::Fresh,
         facts_refused: 0,
+        history_truncated: 0,
     }
 }
 

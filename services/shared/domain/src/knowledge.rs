@@ -113,6 +113,8 @@ pub struct Knowledge {
     pub freshness: Freshness,
     /// Statements that the truth gate threw away before this knowledge was handed on.
     pub facts_refused: u32,
+    /// History items that the Oracle's prompt had no room for (oldest go first, the item never).
+    pub history_truncated: u32,
 }
 
 /// How old knowledge is, in the words of the ladder ([`crate::Rung`]).

@@ -159,6 +159,7 @@ impl KnowledgeSource for Oracle {
             created_at: Timestamp(0),
             freshness: Freshness::Fresh,
             facts_refused: 0,
+            history_truncated: 0,
         })
     }
 }
@@ -185,6 +186,7 @@ pub(crate) fn codec() -> Codec {
                 created_at: Timestamp(0),
                 freshness: Freshness::Fresh,
                 facts_refused: 0,
+                history_truncated: 0,
             })
         },
     }

@@ -616,6 +616,7 @@ fn knowledge_of_another_item_supports_nothing_and_true_knowledge_is_cited() {
         created_at: Timestamp(0),
         freshness: Freshness::Fresh,
         facts_refused: 0,
+        history_truncated: 0,
     };
     let own = knowledge(vec![shared(
         "heat",

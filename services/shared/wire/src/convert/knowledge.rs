@@ -25,6 +25,7 @@ pub fn to_proto(knowledge: &Knowledge) -> proto::Knowledge {
         freshness: freshness.into(),
         age_s,
         facts_refused: knowledge.facts_refused,
+        history_truncated: knowledge.history_truncated,
     }
 }
 
@@ -56,6 +57,7 @@ pub fn from_proto(knowledge: proto::Knowledge, path: &Path<'_>, limits: &Limits)
         created_at: Timestamp(knowledge.created_unix_s),
         freshness,
         facts_refused: knowledge.facts_refused,
+        history_truncated: knowledge.history_truncated,
     })
 }
 

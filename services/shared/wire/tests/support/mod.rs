@@ -137,10 +137,11 @@ pub fn knowledge() -> impl Strategy<Value = Knowledge> {
         revision(),
         any::<i64>(),
         freshness,
-        any::<u32>(),
+        any::<[u32; 2]>(),
     )
         .prop_map(
-            |(facts, text, oracle_revision, template_revision, created, freshness, facts_refused)| {
+            |(facts, text, oracle_revision, template_revision, created, freshness, counts)| {
+                let [facts_refused, history_truncated] = counts;
                 Knowledge {
                     facts,
                     text,
@@ -149,6 +150,7 @@ pub fn knowledge() -> impl Strategy<Value = Knowledge> {
                     created_at: Timestamp(created),
                     freshness,
                     facts_refused,
+                    history_truncated,
                 }
             },
         )
