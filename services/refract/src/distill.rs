@@ -19,6 +19,8 @@ use refract_distill::{Ask, Config, Header, Journal, Report, Teacher, columns};
 use refract_ranker::Dataset;
 use refract_ranker::dataset::LoadOptions;
 
+pub(crate) use pairs::assigned;
+
 use crate::assets::data_and_ranker;
 use crate::cli::Distill;
 use crate::eval::report::Row;

@@ -29,7 +29,7 @@ use anstyle::AnsiColor;
 use clap::Parser;
 use refract_chassis::{config, telemetry};
 
-use crate::cli::{Cli, Command, Eval, Import, Train};
+use crate::cli::{Cli, Command, Eval, Import};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -63,11 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(Import::Amazon(args)) => say(imports::amazon(&args)?),
         Command::Import(Import::Table(args)) => say(imports::table(&args)?),
         Command::Distill(args) => quietly(distill::run(&args)),
-        Command::Train(Train::Ranker(args)) => train::ranker(&args),
-        Command::Train(Train::Oracle(args)) => train::oracle(&args),
-        Command::Train(Train::Prism(args)) => train::prism(&args),
-        Command::Train(Train::Speed(args)) => train::speed::run(&args),
-        Command::Train(Train::Demo(args)) => train::demo(&args),
+        Command::Train(what) => train::run(&what),
         Command::Eval(Eval::Ranker(args)) => eval::ranker(&args),
         Command::Eval(Eval::Explanations(args)) => quietly(eval::explanations(&args)),
         Command::Eval(Eval::Labels(args)) => quietly(eval::labels::run(&args)),

@@ -8,8 +8,9 @@ mod corpus;
 mod finetune;
 pub(crate) mod labels;
 mod seq2seq;
+mod settings;
 mod ship;
-pub(crate) mod speed;
+mod speed;
 mod student;
 mod vocabulary;
 
@@ -21,14 +22,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use refract_bundle::manifest::{Decode, Limits, Manifest, Mode, Provenance, Role, SlotLimits, Template};
 use refract_bundle::{Tokenizer, write_slot_tokenizer};
-use refract_domain::{History, UserId};
+use refract_domain::History;
+use refract_import::splits::Part;
 use refract_model::{BartConfig, Config, Ids, T5Config};
 use refract_ranker::dataset::{Dataset, LoadOptions};
 use refract_ranker::model::Hyper;
 
 use crate::assets::data_and_ranker;
-use crate::cli;
+use crate::cli::{self, Train};
 use crate::corpus::Line;
+use crate::distill::assigned;
 use seq2seq::Recipe;
 use ship::{ship, sibling};
 
@@ -47,21 +50,39 @@ fn threads(wanted: usize) {
     let _kept = rayon::ThreadPoolBuilder::new().num_threads(wanted).build_global();
 }
 
+/// `refract train …`
+pub(crate) fn run(what: &Train) -> Result<()> {
+    match what {
+        Train::Oracle(args) => settings::settle(args.run.threads),
+        Train::Prism(args) => settings::settle(args.run.threads),
+        Train::Speed(args) => settings::settle(args.threads),
+        // The ranker's factors are its own code; what the demo's models are trained by is this program again.
+        Train::Ranker(_) | Train::Demo(_) => {}
+    }
+    match what {
+        Train::Ranker(args) => ranker(args),
+        Train::Oracle(args) => oracle(args),
+        Train::Prism(args) => prism(args),
+        Train::Speed(args) => speed::run(args),
+        Train::Demo(args) => demo(args),
+    }
+}
+
 /// `refract train ranker`.
-pub(crate) fn ranker(args: &cli::TrainRanker) -> Result<()> {
+fn ranker(args: &cli::TrainRanker) -> Result<()> {
     let (data, _) = data_and_ranker(&args.data)?;
     train_ranker(&data, &args.out, args.seed, args.json)
 }
 
 /// `refract train oracle`.
-pub(crate) fn oracle(args: &cli::TrainModel) -> Result<()> {
+fn oracle(args: &cli::TrainModel) -> Result<()> {
     threads(args.run.threads);
     let (data, _) = data_and_ranker(&args.run.data)?;
     train_slots(Role::Oracle, &data, args)
 }
 
 /// `refract train prism`: on labels, or on a corpus of slots.
-pub(crate) fn prism(args: &cli::TrainPrism) -> Result<()> {
+fn prism(args: &cli::TrainPrism) -> Result<()> {
     if !args.student.labels.is_empty() {
         return student::run(args);
     }
@@ -71,7 +92,7 @@ pub(crate) fn prism(args: &cli::TrainPrism) -> Result<()> {
 }
 
 /// `refract train demo`: what is already there and whole is left alone with `--resume`.
-pub(crate) fn demo(args: &cli::TrainDemo) -> Result<()> {
+fn demo(args: &cli::TrainDemo) -> Result<()> {
     let (data, _) = data_and_ranker(&args.data)?;
     let done = |part: &str| args.resume && args.out.join(part).is_dir();
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
@@ -185,7 +206,7 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     }
     std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
     let dataset = Dataset::load(data, &LoadOptions::default())?;
-    let lines = lines(role, &dataset, args.run.examples, args.run.seed);
+    let lines = lines(role, &past(&dataset, data)?, &dataset, &args.run);
     if lines.len() < 100 {
         bail!(
             "{} gives only {} training lines: it needs users with at least three interactions",
@@ -249,12 +270,22 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
     Ok(())
 }
 
-fn lines(role: Role, dataset: &Dataset, examples: usize, seed: u64) -> Vec<Line> {
-    let histories: Vec<Arc<History>> = dataset
-        .users()
-        .map(|user| UserId::new(user.id.expose()))
-        .filter_map(|id| dataset.history(&id).map(Arc::new))
-        .collect();
+/// Of the training users, what they did before the dev window: a held-out user is one of whom no model saw anything.
+fn past(dataset: &Dataset, data: &Path) -> Result<Vec<Arc<History>>> {
+    let assigned = assigned(dataset, data)?;
+    let of = |user: u32| {
+        let acts = dataset.interactions().of(user).iter();
+        let known = acts.filter(|act| act.at < assigned.splits.dev_from);
+        Arc::new(History::new(known.map(|act| dataset.interaction(act)).collect()))
+    };
+    Ok((0..dataset.users_len() as u32)
+        .filter(|user| assigned.parts.get(dataset.user_id(*user).expose()) == Some(&Part::Train))
+        .map(of)
+        .collect())
+}
+
+fn lines(role: Role, histories: &[Arc<History>], dataset: &Dataset, run: &cli::TrainRun) -> Vec<Line> {
+    let (examples, seed) = (run.examples, run.seed);
     let config = crate::corpus::Config {
         seed,
         ..crate::corpus::Config::default()
@@ -266,7 +297,7 @@ fn lines(role: Role, dataset: &Dataset, examples: usize, seed: u64) -> Vec<Line>
     };
     let requests = crate::corpus::draw(
         dataset.catalogue().items(),
-        &histories,
+        histories,
         examples / per_request.max(1),
         seed,
     );

@@ -97,6 +97,16 @@ pub(crate) enum Part {
     Test,
 }
 
+impl Part {
+    pub(crate) fn part(self) -> refract_import::splits::Part {
+        match self {
+            Self::Train => refract_import::splits::Part::Train,
+            Self::Dev => refract_import::splits::Part::Dev,
+            Self::Test => refract_import::splits::Part::Test,
+        }
+    }
+}
+
 /// `I/N`, or `job/N` in a pod of an Indexed Job.
 fn shard(text: &str) -> Result<refract_distill::Shard, String> {
     refract_distill::Shard::parse(text, std::env::var("JOB_COMPLETION_INDEX").ok().as_deref())

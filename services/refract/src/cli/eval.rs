@@ -46,6 +46,9 @@ pub(crate) struct EvalExplanations {
     /// How many users, drawn by the seed.
     #[arg(long, default_value_t = 500)]
     pub(crate) users: usize,
+    /// Only users of these parts of the split, as `test,dev`: the slot models are trained on `train`.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) part: Vec<Part>,
     /// How many items for each.
     #[arg(long, default_value_t = 2)]
     pub(crate) items: usize,

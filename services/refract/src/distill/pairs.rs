@@ -12,7 +12,7 @@ use refract_ranker::Dataset;
 use refract_ranker::interactions::Act;
 use sha2::{Digest as _, Sha256};
 
-use crate::cli::{self, Distill};
+use crate::cli::Distill;
 use crate::corpus::CoLikes;
 
 pub(crate) struct Pairs {
@@ -28,15 +28,7 @@ pub(crate) struct Pairs {
 impl Pairs {
     pub(crate) fn of(dataset: &Dataset, data: &Path, args: &Distill) -> Result<Self> {
         let assigned = assigned(dataset, data)?;
-        let wanted: HashSet<Part> = args
-            .part
-            .iter()
-            .map(|part| match part {
-                cli::Part::Train => Part::Train,
-                cli::Part::Dev => Part::Dev,
-                cli::Part::Test => Part::Test,
-            })
-            .collect();
+        let wanted: HashSet<Part> = args.part.iter().map(|part| part.part()).collect();
         let (mut samples, mut users_without) = (Vec::new(), 0);
         for user in 0..dataset.users_len() as u32 {
             let id = dataset.user_id(user).expose();

@@ -7,6 +7,7 @@ pub(super) use ask::filled;
 pub(crate) use edits::Edit;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,6 +30,7 @@ use super::lexicon::Lexicon;
 use super::observe::{Observed, Told};
 use crate::assets::{Assets, data_and_ranker};
 use crate::cli::EvalExplanations;
+use crate::distill::assigned;
 
 /// Users in flight: enough to fill the engines' batches, few enough for their queues.
 const USERS_IN_FLIGHT_MAX: usize = 48;
@@ -37,6 +39,7 @@ const ATTEMPTS_MAX: u32 = 2;
 
 /// Everything that answers, and everything that judges.
 pub(crate) struct Bench {
+    data: PathBuf,
     dataset: Arc<Dataset>,
     ranker: Builtin,
     oracle: Oracle,
@@ -107,6 +110,7 @@ impl Bench {
                 prism: Prism::new(prism_worker.clone(), ATTEMPTS_MAX),
                 prism_worker,
                 dataset,
+                data,
             })
         });
         bench.await?
@@ -118,7 +122,7 @@ impl Bench {
             args.users >= 1 && args.items >= 1,
             "--users and --items must be at least 1"
         );
-        let users = self.draw(args.users, args.seed)?;
+        let users = self.draw(args)?;
         let bar = bar(users.len() as u64 * 2);
         bar.set_message("explaining");
         let asked = stream::iter(&users).map(|asked| {
@@ -178,17 +182,27 @@ impl Bench {
         std::fs::write(file, lines).with_context(|| format!("writing {}", file.display()))
     }
 
-    /// Users with a history, drawn by the seed.
-    fn draw(&self, n: usize, seed: u64) -> Result<Vec<Asked>> {
+    /// Users with a history, of the wanted parts of the split, drawn by the seed.
+    fn draw(&self, args: &EvalExplanations) -> Result<Vec<Asked>> {
         let interactions = self.dataset.interactions();
+        let parts = match args.part.is_empty() {
+            true => None,
+            false => Some(assigned(&self.dataset, &self.data)?.parts),
+        };
+        let is_wanted = |user: u32| {
+            parts.as_ref().is_none_or(|parts| {
+                let part = parts.get(self.dataset.user_id(user).expose());
+                part.is_some_and(|part| args.part.iter().any(|wanted| wanted.part() == *part))
+            })
+        };
         let mut indices: Vec<u32> = (0..self.dataset.users_len() as u32)
-            .filter(|u| !interactions.of(*u).is_empty())
+            .filter(|u| !interactions.of(*u).is_empty() && is_wanted(*u))
             .collect();
         if indices.is_empty() {
-            bail!("no user of the data set has a history");
+            bail!("no user of the data set has a history, or none in the parts that --part names");
         }
-        indices.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        indices.truncate(n);
+        indices.shuffle(&mut ChaCha8Rng::seed_from_u64(args.seed));
+        indices.truncate(args.users);
         let asked = indices.into_iter().enumerate().map(|(number, index)| {
             let user = self.dataset.user_id(index).clone();
             let history = Arc::new(self.dataset.history(&user).unwrap_or_default());

@@ -2,7 +2,10 @@
 //!
 //! Composed from general operations, a softmax or a norm costs a dozen passes over memory forward and two dozen back, most
 //! of them broadcasts; here each is one pass. Sums over rows are taken in blocks of fixed size and joined in order, so
-//! that results do not depend on the number of threads.
+//! that results do not depend on the number of threads. Loops are compiled for the vector instructions that the processor
+//! has (`wide`), sums in lanes of a fixed number, so that results do not depend on those either.
+
+mod lanes;
 
 use std::sync::Arc;
 
@@ -11,6 +14,8 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
+pub(crate) use self::lanes::exp;
+use self::lanes::{exp_sum, maximum, sum, sum_of, wide};
 use crate::layers::Activation;
 
 /// Rows of one block of work.
@@ -130,22 +135,20 @@ impl CustomOp3 for Softmax {
         let mut y = numbers(scores, scores_layout)?.to_vec();
         let (bias, mask) = (numbers(bias, bias_layout)?, numbers(mask, mask_layout)?);
         y.par_chunks_mut(s * ROWS).enumerate().for_each(|(block, rows)| {
-            for (i, row) in rows.chunks_mut(s).enumerate() {
-                let r = block * ROWS + i;
-                let bias = &bias[bias_rows.of(r) * s..][..s];
-                let mask = &mask[mask_rows.of(r) * s..][..s];
-                let mut max = f32::NEG_INFINITY;
-                for ((x, b), m) in row.iter_mut().zip(bias).zip(mask) {
-                    *x += b + m;
-                    max = max.max(*x);
+            wide(|| {
+                for (i, row) in rows.chunks_mut(s).enumerate() {
+                    let r = block * ROWS + i;
+                    let bias = &bias[bias_rows.of(r) * s..][..s];
+                    let mask = &mask[mask_rows.of(r) * s..][..s];
+                    for ((x, b), m) in row.iter_mut().zip(bias).zip(mask) {
+                        *x += b + m;
+                    }
+                    let max = maximum(row);
+                    row.iter_mut().for_each(|x| *x = exp(*x - max));
+                    let scale = 1.0 / sum(row);
+                    row.iter_mut().for_each(|x| *x *= scale);
                 }
-                let mut sum = 0.0;
-                for x in row.iter_mut() {
-                    *x = (*x - max).exp();
-                    sum += *x;
-                }
-                row.iter_mut().for_each(|x| *x /= sum);
-            }
+            });
         });
         Ok((CpuStorage::F32(y), scores_layout.shape().clone()))
     }
@@ -167,20 +170,24 @@ impl CustomOp3 for Softmax {
                     .par_chunks_mut(s * ROWS)
                     .zip(y.par_chunks(s * ROWS).zip(g.par_chunks(s * ROWS)))
                     .for_each(|(out, (y, g))| {
-                        for (out, (y, g)) in out.chunks_mut(s).zip(y.chunks(s).zip(g.chunks(s))) {
-                            let dot: f32 = y.iter().zip(g).map(|(y, g)| y * g).sum();
-                            for (out, (y, g)) in out.iter_mut().zip(y.iter().zip(g)) {
-                                *out = y * (g - dot);
+                        wide(|| {
+                            for (out, (y, g)) in out.chunks_mut(s).zip(y.chunks(s).zip(g.chunks(s))) {
+                                let dot = sum_of(y, g, |y, g| y * g);
+                                for (out, (y, g)) in out.iter_mut().zip(y.iter().zip(g)) {
+                                    *out = y * (g - dot);
+                                }
                             }
-                        }
+                        });
                     });
             })
         })??;
         let mut of_bias = vec![0_f32; bias.elem_count()];
-        for (r, row) in gradient.chunks(s).enumerate() {
-            let out = &mut of_bias[bias_rows.of(r) * s..][..s];
-            out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
-        }
+        wide(|| {
+            for (r, row) in gradient.chunks(s).enumerate() {
+                let out = &mut of_bias[bias_rows.of(r) * s..][..s];
+                out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
+            }
+        });
         let gradient = Tensor::from_vec(gradient, scores.shape(), scores.device())?;
         Ok((
             Some(gradient),
@@ -208,12 +215,14 @@ impl CustomOp3 for LayerNorm {
         let (weight, bias) = (numbers(weight, weight_layout)?, numbers(bias, bias_layout)?);
         let n = weight.len();
         y.par_chunks_mut(n * ROWS).for_each(|rows| {
-            for row in rows.chunks_mut(n) {
-                let (mean, scale) = self.moments(row);
-                for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
-                    *x = (*x - mean) * scale * w + b;
+            wide(|| {
+                for row in rows.chunks_mut(n) {
+                    let (mean, scale) = self.moments(row);
+                    for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
+                        *x = (*x - mean) * scale * w + b;
+                    }
                 }
-            }
+            });
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -230,18 +239,22 @@ impl CustomOp3 for LayerNorm {
         let mut dx = vec![0_f32; x.elem_count()];
         let sums = norm_backward(x, weight, g, &mut dx, |x, w, g, dx, dw, db| {
             let (mean, scale) = self.moments(x);
-            let (mut sum, mut dot) = (0.0, 0.0);
-            for i in 0..n {
-                let hat = (x[i] - mean) * scale;
-                let gw = g[i] * w[i];
-                dw[i] += g[i] * hat;
-                db[i] += g[i];
-                sum += gw;
-                dot += gw * hat;
+            // dx holds g·w until both sums are known.
+            for ((((x, w), g), dx), (dw, db)) in x
+                .iter()
+                .zip(w)
+                .zip(g)
+                .zip(dx.iter_mut())
+                .zip(dw.iter_mut().zip(db))
+            {
+                *dx = g * w;
+                *dw += g * (x - mean) * scale;
+                *db += g;
             }
-            let (sum, dot) = (sum / n as f32, dot / n as f32);
-            for i in 0..n {
-                dx[i] = scale * (g[i] * w[i] - sum - (x[i] - mean) * scale * dot);
+            let dot = sum_of(dx, x, |gw, x| gw * (x - mean) * scale) / n as f32;
+            let mean_gw = sum(dx) / n as f32;
+            for (dx, x) in dx.iter_mut().zip(x) {
+                *dx = scale * (*dx - mean_gw - (x - mean) * scale * dot);
             }
         })?;
         let device = x.device();
@@ -256,10 +269,11 @@ impl CustomOp3 for LayerNorm {
 
 impl LayerNorm {
     /// Mean, and one over the standard deviation.
+    #[inline(always)]
     fn moments(&self, row: &[f32]) -> (f32, f32) {
         let n = row.len() as f32;
-        let mean = row.iter().sum::<f32>() / n;
-        let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / n;
+        let mean = sum(row) / n;
+        let variance = sum_of(row, row, |x, _| (x - mean) * (x - mean)) / n;
         (mean, 1.0 / (variance + self.eps).sqrt())
     }
 }
@@ -280,10 +294,12 @@ impl CustomOp2 for RmsNorm {
         let weight = numbers(weight, weight_layout)?;
         let n = weight.len();
         y.par_chunks_mut(n * ROWS).for_each(|rows| {
-            for row in rows.chunks_mut(n) {
-                let scale = self.scale(row);
-                row.iter_mut().zip(weight).for_each(|(x, w)| *x *= scale * w);
-            }
+            wide(|| {
+                for row in rows.chunks_mut(n) {
+                    let scale = self.scale(row);
+                    row.iter_mut().zip(weight).for_each(|(x, w)| *x *= scale * w);
+                }
+            });
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -299,15 +315,13 @@ impl CustomOp2 for RmsNorm {
         let mut dx = vec![0_f32; x.elem_count()];
         let sums = norm_backward(x, weight, g, &mut dx, |x, w, g, dx, dw, _| {
             let scale = self.scale(x);
-            let mut dot = 0.0;
-            for i in 0..n {
-                let hat = x[i] * scale;
-                dw[i] += g[i] * hat;
-                dot += g[i] * w[i] * hat;
+            for ((((x, w), g), dx), dw) in x.iter().zip(w).zip(g).zip(dx.iter_mut()).zip(dw) {
+                *dx = g * w;
+                *dw += g * x * scale;
             }
-            let dot = dot / n as f32;
-            for i in 0..n {
-                dx[i] = scale * (g[i] * w[i] - x[i] * scale * dot);
+            let dot = sum_of(dx, x, |gw, x| gw * x * scale) / n as f32;
+            for (dx, x) in dx.iter_mut().zip(x) {
+                *dx = scale * (*dx - x * scale * dot);
             }
         })?;
         let dw = Tensor::from_slice(&sums[..n], n, x.device())?;
@@ -316,8 +330,9 @@ impl CustomOp2 for RmsNorm {
 }
 
 impl RmsNorm {
+    #[inline(always)]
     fn scale(&self, row: &[f32]) -> f32 {
-        let mean_square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
+        let mean_square = sum_of(row, row, |x, y| x * y) / row.len() as f32;
         1.0 / (mean_square + self.eps).sqrt()
     }
 }
@@ -340,9 +355,11 @@ fn norm_backward(
                     .map(|(dx, (x, g))| {
                         let mut sums = vec![0_f32; 2 * n];
                         let (dw, db) = sums.split_at_mut(n);
-                        for (dx, (x, g)) in dx.chunks_mut(n).zip(x.chunks(n).zip(g.chunks(n))) {
-                            each(x, weight, g, dx, dw, db);
-                        }
+                        wide(|| {
+                            for (dx, (x, g)) in dx.chunks_mut(n).zip(x.chunks(n).zip(g.chunks(n))) {
+                                each(x, weight, g, dx, dw, db);
+                            }
+                        });
                         sums
                     })
                     .collect();
@@ -367,9 +384,11 @@ impl CustomOp2 for AddBias {
         let mut y = numbers(x, layout)?.to_vec();
         let bias = numbers(bias, bias_layout)?;
         y.par_chunks_mut(bias.len() * ROWS).for_each(|rows| {
-            for row in rows.chunks_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
-            }
+            wide(|| {
+                for row in rows.chunks_mut(bias.len()) {
+                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                }
+            });
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -387,9 +406,11 @@ impl CustomOp2 for AddBias {
                 .par_chunks(n * ROWS)
                 .map(|rows| {
                     let mut sums = vec![0_f32; n];
-                    for row in rows.chunks(n) {
-                        sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
-                    }
+                    wide(|| {
+                        for row in rows.chunks(n) {
+                            sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+                        }
+                    });
                     sums
                 })
                 .collect();
@@ -407,7 +428,7 @@ impl CustomOp1 for Activate {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = numbers(x, layout)?.to_vec();
         y.par_chunks_mut(NUMBERS)
-            .for_each(|block| block.iter_mut().for_each(|x| *x = self.0.value_and_slope(*x).0));
+            .for_each(|block| wide(|| self.0.replace(block)));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -416,11 +437,7 @@ impl CustomOp1 for Activate {
         with(x, |x| {
             dx.par_chunks_mut(NUMBERS)
                 .zip(x.par_chunks(NUMBERS))
-                .for_each(|(dx, x)| {
-                    dx.iter_mut()
-                        .zip(x)
-                        .for_each(|(dx, x)| *dx *= self.0.value_and_slope(*x).1);
-                });
+                .for_each(|(dx, x)| wide(|| self.0.scale_by_slope(dx, x)));
         })?;
         Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
@@ -448,9 +465,10 @@ impl CustomOp1 for ScaleEach {
 
 impl CrossEntropy {
     /// The row's maximum, and the logarithm of the sum of exponentials above it.
+    #[inline(always)]
     fn normaliser(row: &[f32]) -> (f32, f32) {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        (max, row.iter().map(|x| (x - max).exp()).sum::<f32>().ln())
+        let max = maximum(row);
+        (max, exp_sum(row, max).ln())
     }
 }
 
@@ -465,12 +483,12 @@ impl CustomOp1 for CrossEntropy {
             .par_chunks(vocab)
             .zip(&self.targets)
             .map(|(row, target)| {
-                let (max, log_sum) = Self::normaliser(row);
+                let ((max, log_sum), total) = wide(|| (Self::normaliser(row), sum(row)));
                 let right = max + log_sum - row[*target as usize];
                 let even = if self.smoothing == 0.0 {
                     0.0
                 } else {
-                    max + log_sum - row.iter().sum::<f32>() / vocab as f32
+                    max + log_sum - total / vocab as f32
                 };
                 f64::from((1.0 - self.smoothing) * right + self.smoothing * even)
             })
@@ -488,9 +506,11 @@ impl CustomOp1 for CrossEntropy {
             .par_chunks_mut(vocab)
             .zip(&self.targets)
             .for_each(|(row, target)| {
-                let (max, log_sum) = Self::normaliser(row);
-                row.iter_mut()
-                    .for_each(|x| *x = share * ((*x - max - log_sum).exp() - even));
+                wide(|| {
+                    let (max, log_sum) = Self::normaliser(row);
+                    let base = max + log_sum;
+                    row.iter_mut().for_each(|x| *x = share * (exp(*x - base) - even));
+                });
                 row[*target as usize] -= share * (1.0 - self.smoothing);
             });
         Tensor::from_vec(gradient, logits.shape(), logits.device()).map(Some)

@@ -10,7 +10,7 @@ use candle_nn::VarBuilder;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::kernels;
+use crate::kernels::{self, exp};
 
 /// Whether gradients are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +230,26 @@ impl LayerNorm {
     }
 }
 
+/// Decides once which kind of activation it is, so that each loop is of one formula.
+macro_rules! of_its_kind {
+    ($self:ident, |$kind:ident| $work:expr) => {
+        of_its_kind!($self, $kind, $work, Relu, GeluErf, GeluTanh, GeluQuick, Silu, Tanh)
+    };
+    ($self:ident, $kind:ident, $work:expr, $($name:ident),*) => {
+        match $self {
+            $(Self::$name => {
+                let $kind = Self::$name;
+                $work
+            })*
+        }
+    };
+}
+
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
 /// The activation functions that configurations name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -271,13 +291,31 @@ impl Activation {
         }
     }
 
+    /// x ← f(x)
+    #[inline(always)]
+    pub(crate) fn replace(self, block: &mut [f32]) {
+        of_its_kind!(self, |kind| block
+            .iter_mut()
+            .for_each(|x| *x = kind.value_and_slope(*x).0));
+    }
+
+    /// g ← g·f′(x)
+    #[inline(always)]
+    pub(crate) fn scale_by_slope(self, g: &mut [f32], x: &[f32]) {
+        of_its_kind!(self, |kind| g
+            .iter_mut()
+            .zip(x)
+            .for_each(|(g, x)| *g *= kind.value_and_slope(*x).1));
+    }
+
     /// f(x) and f′(x), each within 10⁻⁶.
+    #[inline(always)]
     pub(crate) fn value_and_slope(self, x: f32) -> (f32, f32) {
         match self {
             Self::Relu => (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 }),
             Self::GeluErf => {
                 // Φ by formula 7.1.26 of Abramowitz and Stegun, whose exponential is the one that the slope needs too.
-                let bell = (-0.5 * x * x).exp();
+                let bell = exp(-0.5 * x * x);
                 let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
                 let series = t
                     * (0.254_829_6
@@ -289,22 +327,22 @@ impl Activation {
             Self::GeluTanh => {
                 const ROOT: f32 = 0.797_884_6;
                 let cube = 0.044_715 * x * x;
-                let t = (ROOT * x * (1.0 + cube)).tanh();
+                let t = tanh(ROOT * x * (1.0 + cube));
                 (
                     0.5 * x * (1.0 + t),
                     0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * cube),
                 )
             }
             Self::GeluQuick => {
-                let s = 1.0 / (1.0 + (-1.702 * x).exp());
+                let s = 1.0 / (1.0 + exp(-1.702 * x));
                 (x * s, s + 1.702 * x * s * (1.0 - s))
             }
             Self::Silu => {
-                let s = 1.0 / (1.0 + (-x).exp());
+                let s = 1.0 / (1.0 + exp(-x));
                 (x * s, s + x * s * (1.0 - s))
             }
             Self::Tanh => {
-                let t = x.tanh();
+                let t = tanh(x);
                 (t, 1.0 - t * t)
             }
         }
