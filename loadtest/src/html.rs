@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::asking::Asking;
 use crate::plot::{Line, Plot, escape};
 use crate::report::Report;
 use crate::summary::METRICS;
@@ -36,12 +37,12 @@ pub fn page(reports: &[Report], share_min: f64) -> String {
     for report in reports {
         let _infallible = writeln!(
             html,
-            "<h2>{}</h2>\n<p>{} Target {}, {} arrivals, users by Zipf {}, {} items a request, seed {}.{}</p>",
+            "<h2>{}</h2>\n<p>{} Target {}, {} arrivals, {}, {} items a request, seed {}.{}</p>",
             escape(&report.title),
             escape(&report.note),
             escape(&report.target),
             format!("{:?}", report.arrivals).to_lowercase(),
-            report.zipf_exponent,
+            asking(report),
             report.limit,
             report.seed,
             objectives(report)
@@ -81,6 +82,14 @@ pub fn page(reports: &[Report], share_min: f64) -> String {
     }
     html.push_str("</div>\n</body></html>\n");
     html
+}
+
+fn asking(report: &Report) -> String {
+    match report.asking {
+        Asking::Zipf => format!("users by Zipf {}", report.zipf_exponent),
+        Asking::Cold => "every request another user's".to_owned(),
+        Asking::Warm => "sixteen users, all asked once before".to_owned(),
+    }
 }
 
 fn objectives(report: &Report) -> String {

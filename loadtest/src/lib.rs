@@ -8,6 +8,7 @@
 //! Open loop: requests start when the schedule says, however slow the answers are, and every time counts from the
 //! *intended* start. A generator that waits for answers sends less just when the server is slow, and so hides it.
 
+pub mod asking;
 pub mod compare;
 pub mod drive;
 pub mod html;

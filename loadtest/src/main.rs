@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use refract_client::{ClientTls, Options, Refract, token_from};
+use refract_loadtest::asking::{Askers, Asking};
 use refract_loadtest::drive::{self, Load};
 use refract_loadtest::report::Report;
 use refract_loadtest::schedule::{self, Arrivals};
@@ -76,7 +77,10 @@ struct How {
     /// The data set whose users ask. Default: the shipped one.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../services/refract/demo/data"))]
     data: PathBuf,
-    /// The n-th most frequent user asks with weight 1/n^this; 0: all alike.
+    /// How often users come back.
+    #[arg(long, value_enum, default_value_t)]
+    asking: Asking,
+    /// By Zipf, the n-th most frequent user asks with weight 1/n^this; 0: all alike.
     #[arg(long, default_value_t = 1.1)]
     zipf: f64,
     /// Items in each request.
@@ -179,10 +183,13 @@ fn work(command: Command) -> Result<bool> {
     }
 }
 
+/// A few a second: what they make is remembered, and none waits long for another.
+const ASKED_BEFORE_EVERY: Duration = Duration::from_millis(250);
+
 fn measure(rates: &[f64], how: &How) -> Result<bool> {
     let mut objectives = Objectives::default();
     how.objectives.iter().try_for_each(|text| objectives.set(text))?;
-    let users = schedule::users(&how.data)?;
+    let mut askers = Askers::new(schedule::users(&how.data)?, how.asking, how.zipf, how.seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = Report {
         schema: Report::SCHEMA,
@@ -191,6 +198,7 @@ fn measure(rates: &[f64], how: &How) -> Result<bool> {
         target: how.target.clone(),
         arrivals: how.arrivals.into(),
         zipf_exponent: how.zipf,
+        asking: how.asking,
         limit: how.limit,
         seed: how.seed,
         objectives,
@@ -202,19 +210,22 @@ fn measure(rates: &[f64], how: &How) -> Result<bool> {
             .server_info()
             .await
             .with_context(|| format!("nobody to load at {}", how.target))?;
+        let load = |users: Vec<String>, starts| Load {
+            users,
+            starts,
+            limit: how.limit,
+            in_flight_max: how.in_flight_max,
+        };
+        let before = askers.before().to_vec();
+        let apart = (0..before.len() as u32).map(|n| n * ASKED_BEFORE_EVERY).collect();
+        drive::run(&doors, load(before, apart)).await;
         for rate in rates {
-            let begin = |length: Duration, seed: u64| {
+            let mut begin = |length: Duration, seed: u64| {
                 let starts = schedule::starts(report.arrivals, *rate, length, seed);
-                let askers = schedule::askers(&users, how.zipf, starts.len(), seed);
-                Load {
-                    users: askers.into_iter().map(|n| users[n].clone()).collect(),
-                    starts,
-                    limit: how.limit,
-                    in_flight_max: how.in_flight_max,
-                }
+                anyhow::Ok(load(askers.take(starts.len(), seed)?, starts))
             };
-            drive::run(&doors, begin(how.warm_up, how.seed ^ 1)).await;
-            let outcomes = drive::run(&doors, begin(how.duration, how.seed)).await;
+            drive::run(&doors, begin(how.warm_up, how.seed ^ 1)?).await;
+            let outcomes = drive::run(&doors, begin(how.duration, how.seed)?).await;
             let summary = Summary::of(&outcomes, how.duration, &report.objectives);
             let is_good = summary.good_share() >= how.good_share;
             report.runs.push(summary);

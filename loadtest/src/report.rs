@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::asking::Asking;
 use crate::schedule::Arrivals;
 use crate::summary::{Objectives, Summary};
 
@@ -20,6 +21,9 @@ pub struct Report {
     pub target: String,
     pub arrivals: Arrivals,
     pub zipf_exponent: f64,
+    /// Reports written before it was told are by Zipf.
+    #[serde(default)]
+    pub asking: Asking,
     pub limit: usize,
     pub seed: u64,
     pub objectives: Objectives,
@@ -170,6 +174,7 @@ pub(crate) mod tests {
             target: "nowhere:1".to_owned(),
             arrivals: Arrivals::Poisson,
             zipf_exponent: 1.1,
+            asking: Asking::Zipf,
             limit: 3,
             seed: 1,
             objectives: Objectives::default(),

@@ -74,11 +74,21 @@ impl Zipf {
 pub fn askers(users: &[String], exponent: f64, starts: usize, seed: u64) -> Vec<usize> {
     let mut draw = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed_0f0f_u64);
     let zipf = Zipf::new(users.len(), exponent);
-    let mut order: Vec<usize> = (0..users.len()).collect();
+    let order = shuffled(users.len(), &mut draw);
+    (0..starts).map(|_| order[zipf.pick(draw.random())]).collect()
+}
+
+/// The numbers below `count` in a drawn order.
+pub fn order(count: usize, seed: u64) -> Vec<usize> {
+    shuffled(count, &mut ChaCha8Rng::seed_from_u64(seed))
+}
+
+fn shuffled(count: usize, draw: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
     for last in (1..order.len()).rev() {
         order.swap(last, draw.random_range(0..=last));
     }
-    (0..starts).map(|_| order[zipf.pick(draw.random())]).collect()
+    order
 }
 
 /// The users of a data set in Refract's format, in order.
