@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use refract_kernel::NICE_MAX;
+
 use crate::error::Error;
 use crate::runner::Shape;
 
@@ -11,6 +13,9 @@ use crate::runner::Shape;
 pub struct Config {
     /// Label of this engine in metrics and the name of its thread (`oracle`, `prism`).
     pub name: String,
+    /// How far the engine's thread stands back for others that want the processor, such as those that answer the network: 0 not
+    /// at all, 19 wholly, as `nice` counts.
+    pub nice: u8,
     /// Sequences that may wait; the next one is refused at once.
     pub queue_sequences_max: usize,
     /// Summed cost of the sequences that may wait.
@@ -57,6 +62,7 @@ impl Default for Config {
         Self {
             name: "engine".to_owned(),
             queue_sequences_max: 256,
+            nice: 0,
             queue_tokens_max: 262_144,
             running_sequences_max: 32,
             running_rows_max: 160,
@@ -101,6 +107,9 @@ impl Config {
         }
         if self.batch_max.is_zero() {
             return no("batch_max", "must be longer than zero".to_owned());
+        }
+        if self.nice > NICE_MAX {
+            return no("nice", format!("{} is above {NICE_MAX}", self.nice));
         }
         if self.memory_percent_max > 100 {
             return no(

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use refract_kernel::stand_back;
 use refract_model::{Model, PairRows};
 use tokio::sync::watch;
 use tracing::info;
@@ -100,7 +101,10 @@ impl Engine {
         let its = shared.clone();
         let thread = std::thread::Builder::new()
             .name(format!("refract-{}", shared.config.name))
-            .spawn(move || turn::run(runner, its))
+            .spawn(move || {
+                stand_back(its.config.nice);
+                turn::run(runner, its)
+            })
             .map_err(|e| Error::Stopped {
                 reason: format!("no thread: {e}"),
             })?;

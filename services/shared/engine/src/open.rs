@@ -41,6 +41,8 @@ pub struct OpenOptions {
     pub threads: usize,
     /// The best there is where absent, or what `REFRACT_CPU` names. The text does not depend on it.
     pub isa: Option<Isa>,
+    /// How far the threads of the packed kernels stand back for others: see [`crate::Config::nice`].
+    pub nice: u8,
     /// Where the model lives; none means the CPU. Several hold it together, a part each (T5 only).
     pub devices: Vec<DeviceName>,
     /// Among how many ranks the model is divided; 0 means as many as there are devices.
@@ -55,6 +57,7 @@ impl Default for OpenOptions {
             weights: Weights::Auto,
             threads: 0,
             isa: None,
+            nice: 0,
             devices: Vec::new(),
             tensor_parallel: 0,
             rank_wait: Duration::from_secs(60),
@@ -118,6 +121,7 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
             let packing = CpuOptions {
                 precision,
                 threads: options.threads,
+                nice: options.nice,
                 isa: options.isa,
             };
             let runner = CpuRunner::pack(&stored, &packing)?;

@@ -60,9 +60,14 @@ pub(crate) const SHARE_WORK_MIN: usize = 1 << 18;
 impl Kernels {
     /// `threads` counts the calling one.
     pub fn new(isa: Isa, threads: usize) -> Result<Self, Error> {
+        Self::standing_back(isa, threads, 0)
+    }
+
+    /// The same, where the threads besides the calling one stand back for others, as [`crate::stand_back`] says.
+    pub fn standing_back(isa: Isa, threads: usize, nice: u8) -> Result<Self, Error> {
         Ok(Self {
             isa: isa.checked()?,
-            pool: Pool::new(threads)?,
+            pool: Pool::new(threads, nice)?,
         })
     }
 

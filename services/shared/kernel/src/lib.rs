@@ -24,6 +24,7 @@ mod memory;
 mod nibbles;
 mod norm;
 mod pool;
+mod priority;
 mod products;
 mod rows;
 mod table;
@@ -38,4 +39,5 @@ pub use matrix::{INPUTS_MAX, Matrix, Packing, Part, Precision, quantise_weights}
 pub use memory::{Element, KeyValueRows, MemoryShape, PAGE, Pages, Place};
 pub use nibbles::{GROUP, SHARE_MAX, quantise_nibbles};
 pub use pool::THREADS_MAX;
+pub use priority::{NICE_MAX, stand_back};
 pub use table::Table;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::error::Error;
+use crate::priority::stand_back;
 
 /// More than any machine this is meant for.
 pub const THREADS_MAX: usize = 256;
@@ -58,7 +59,8 @@ impl std::fmt::Debug for Current {
 }
 
 impl Pool {
-    pub(crate) fn new(threads: usize) -> Result<Self, Error> {
+    /// Its own threads stand back by `nice`, as in [`stand_back`]; the caller is asked to do so itself.
+    pub(crate) fn new(threads: usize, nice: u8) -> Result<Self, Error> {
         if threads == 0 || threads > THREADS_MAX {
             return Err(Error::Threads {
                 threads,
@@ -74,7 +76,10 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let worker = std::thread::Builder::new()
                 .name(format!("kernel-{i}"))
-                .spawn(move || shared.work())
+                .spawn(move || {
+                    stand_back(nice);
+                    shared.work()
+                })
                 .map_err(|e| Error::Spawn {
                     reason: e.to_string(),
                 })?;
@@ -198,7 +203,7 @@ mod tests {
     #[test]
     fn every_part_runs_exactly_once_on_any_number_of_threads() {
         for threads in [1, 2, 3, 7] {
-            let pool = Pool::new(threads).expect("threads");
+            let pool = Pool::new(threads, 0).expect("threads");
             for parts in [0, 1, 2, 5, 100] {
                 let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
                 for _ in 0..50 {
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_panicking_part_reaches_the_caller_and_the_pool_goes_on() {
-        let pool = Pool::new(3).expect("threads");
+        let pool = Pool::new(3, 0).expect("threads");
         for bad in 0..20 {
             let done = catch_unwind(AssertUnwindSafe(|| pool.run(20, |part| assert_ne!(part, bad))));
             assert!(done.is_err());
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn zero_threads_are_refused() {
         assert_eq!(
-            Pool::new(0).err(),
+            Pool::new(0, 0).err(),
             Some(Error::Threads {
                 threads: 0,
                 threads_max: THREADS_MAX

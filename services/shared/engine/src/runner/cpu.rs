@@ -33,6 +33,8 @@ pub struct CpuOptions {
     pub threads: usize,
     /// The best there is where absent, or what `REFRACT_CPU` names.
     pub isa: Option<Isa>,
+    /// How far its own threads stand back for others: see [`crate::Config::nice`].
+    pub nice: u8,
 }
 
 /// A model on a CPU.
@@ -66,7 +68,7 @@ impl CpuRunner {
             Some(isa) => isa,
             None => Isa::from_environment().map_err(RunnerError::new)?,
         };
-        let kernels = Kernels::new(isa, threads).map_err(RunnerError::new)?;
+        let kernels = Kernels::standing_back(isa, threads, options.nice).map_err(RunnerError::new)?;
         let network = load::load(stored, options.precision)?;
         let spec = stored.spec().clone();
         let shape = |element| MemoryShape {
