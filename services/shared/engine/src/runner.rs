@@ -10,8 +10,8 @@
 //!   the runner computes what it lacks. So dropping draft tokens is a smaller `kept`; a runner may evict rows, and after
 //!   a failure it may forget everything: the next call rebuilds.
 //! - *Speculation*: a row may bring several new ids (drafts) and want the logits after each of the last `wanted`.
-//! - *Choosing on the device*: [`Logits`] is the one way back. A device that samples itself would answer a greedy row
-//!   with a line that holds only its winner (minus infinity elsewhere); the sampler above is content with that.
+//! - *Choosing on the device*: [`Logits`] is the one way back. A row of which only the likeliest token matters says so
+//!   ([`DecodeRow::winner`]); a device may answer it with a line that holds only its winner, minus infinity elsewhere.
 //! - *Overlap*: sequences advance independently of one another ([`crate::sequence::Sequence::advance`]), so a thread
 //!   pool can share that work.
 
@@ -69,6 +69,8 @@ pub struct DecodeRow<'a> {
     pub kept: usize,
     /// How many lines of logits: after each of the last so many ids. At least 1.
     pub wanted: usize,
+    /// Only the likeliest token of each line, the lowest of equals, will be looked at: the others may be minus infinity.
+    pub winner: bool,
 }
 
 /// Where logits go: `[lines, vocab]`, the lines of the first row first.

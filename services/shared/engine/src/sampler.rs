@@ -78,6 +78,17 @@ pub fn apply_rules(params: &GenerationParams, ids: &[u32], line: &mut [f32], scr
     }
 }
 
+/// Whether the rules leave the likeliest token of a line the likeliest, or take one whatever the line says, from so many ids
+/// on (the decoder start id included) and after guesses, too.
+pub(crate) fn is_unruled(params: &GenerationParams, ids: usize) -> bool {
+    params.repetition_penalty == 1.0
+        && params.no_repeat_ngram_size == 0
+        && params.bad_words.is_empty()
+        && params.suppress_tokens.is_empty()
+        && ids > params.min_new_tokens
+        && (params.begin_suppress_tokens.is_empty() || ids > 1 + usize::from(params.forced_bos.is_some()))
+}
+
 fn forbid(line: &mut [f32], id: u32) {
     if let Some(score) = line.get_mut(id as usize) {
         *score = f32::NEG_INFINITY;
@@ -322,6 +333,12 @@ mod tests {
         ];
         for (what, params, ids, want) in cases {
             assert_eq!(ruled(&params, &ids, &base), want, "{what}");
+            // A device that is told to answer with the winner alone must lead to the same token.
+            if is_unruled(&params, ids.len()) {
+                let winner = [NO, NO, NO, NO, 5.0];
+                let told = choose_greedily(&ruled(&params, &ids, &winner));
+                assert_eq!(told, choose_greedily(&want), "{what}");
+            }
         }
     }
 

@@ -13,7 +13,9 @@ use crate::generation::{Finish, Hypothesis};
 use crate::kv::{RowMove, RowSlot};
 use crate::logits::max_if_sound;
 use crate::params::GenerationParams;
-use crate::sampler::{Scratch, apply_rules, choose_at_random, choose_greedily, is_stopped, randomness};
+use crate::sampler::{
+    Scratch, apply_rules, choose_at_random, choose_greedily, is_stopped, is_unruled, randomness,
+};
 
 /// Names a sequence within one engine; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +154,11 @@ impl Sequence {
             .filter(|l| l.finish.is_none())
             .map(|l| (l.row, l.ids.as_slice(), l.drafted));
         lines.chain(beams.iter().map(|b| (b.row, b.ids.as_slice(), 0)))
+    }
+
+    /// Whether the next token, of a row with so many ids that are no guesses, is the likeliest one whatever else is likely.
+    pub(crate) fn takes_the_winner(&self, ids: usize) -> bool {
+        self.params.num_beams <= 1 && !self.params.do_sample && is_unruled(&self.params, ids)
     }
 
     /// Takes the logits of [`Self::rows`], `[lines, vocab]`: a line for each row, and one more for each guess. Moves on by

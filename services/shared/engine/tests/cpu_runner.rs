@@ -42,6 +42,7 @@ fn load(dir: &Path, precision: Precision, isa: Option<Isa>, threads: usize) -> C
         precision,
         threads,
         isa,
+        nice: 0,
     };
     CpuRunner::load(dir, &options).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
@@ -76,6 +77,7 @@ fn all_of(i: usize, ids: &[u32]) -> DecodeRow<'_> {
         ids,
         kept: 0,
         wanted: ids.len(),
+        winner: false,
     }
 }
 
@@ -249,6 +251,7 @@ fn forked_rows_dropped_drafts_and_lost_memory_change_nothing() {
         ids,
         kept,
         wanted,
+        winner: false,
     };
     let leak = |ids: &[u32]| -> &'static [u32] { Box::leak(ids.to_vec().into_boxed_slice()) };
     let past = leak(&ids[..20]);

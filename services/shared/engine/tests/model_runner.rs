@@ -60,6 +60,7 @@ fn decode(runner: &mut ModelRunner, rows: &[(u32, u32, &[u32], usize, usize)]) -
             ids,
             kept: *kept,
             wanted: *wanted,
+            winner: false,
         })
         .collect();
     let lines: usize = rows.iter().map(|r| r.wanted).sum();
@@ -215,11 +216,57 @@ fn a_bug_above_is_an_error_and_no_panic() {
             ids: &[0],
             kept,
             wanted,
+            winner: false,
         };
         assert!(
             runner.decode(&[row], &mut Logits::new(vocab, &mut data)).is_err(),
             "{cross} {kept} {wanted}"
         );
+    }
+}
+
+#[test]
+fn a_winner_chosen_where_the_scores_are_is_the_one_that_the_host_would_choose() {
+    for name in MODELS {
+        let vocab = encoded(name).shape().vocab;
+        let lines = |chooses, winner| {
+            let mut runner = encoded(name).choosing(chooses);
+            let row = |n: u32, ids, wanted| DecodeRow {
+                row: RowSlot(n),
+                cross: CrossSlot(n),
+                ids,
+                kept: 0,
+                wanted,
+                winner,
+            };
+            let rows = [row(0, &[0, 7, 9, 11][..], 4), row(1, &[0, 8], 2), row(2, &[0], 1)];
+            let mut data = vec![f32::NAN; 7 * vocab];
+            runner
+                .decode(&rows, &mut Logits::new(vocab, &mut data))
+                .expect("decoded");
+            data
+        };
+        let all = lines(false, true);
+        assert_eq!(
+            lines(true, false),
+            all,
+            "{name}: whoever wants all scores gets them"
+        );
+        let told = lines(true, true);
+        for (line, (told, all)) in told.chunks(vocab).zip(all.chunks(vocab)).enumerate() {
+            let best = all.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let at = all
+                .iter()
+                .position(|x| *x == best)
+                .expect("the best is somewhere");
+            let finite: Vec<(usize, f32)> = told
+                .iter()
+                .copied()
+                .enumerate()
+                .filter(|(_, x)| x.is_finite())
+                .collect();
+            assert_eq!(finite, [(at, best)], "{name}: line {line}");
+        }
     }
 }
 

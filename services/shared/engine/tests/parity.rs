@@ -222,6 +222,7 @@ fn engines(dir: &Path, model: Model, config: &Config) -> Vec<(String, Engine)> {
         precision: Precision::F32,
         threads: 1,
         isa: None,
+        nice: 0,
     };
     let divisions = match model_config(dir) {
         refract_model::Config::T5(config) => divisions(&config),
@@ -230,6 +231,10 @@ fn engines(dir: &Path, model: Model, config: &Config) -> Vec<(String, Engine)> {
     let cpu = CpuRunner::load(dir, &options).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let start = |runner: Box<dyn Runner>| Engine::start(runner, config.clone()).expect("a sound config");
     let mut engines = vec![
+        (
+            "tensors, choosing where they are".to_owned(),
+            start(Box::new(ModelRunner::new(model.clone()).choosing(true))),
+        ),
         ("tensors".to_owned(), start(Box::new(ModelRunner::new(model)))),
         ("packed".to_owned(), start(Box::new(cpu))),
     ];

@@ -133,6 +133,7 @@ fn every_model_says_the_same_on_packed_weights() {
                 precision,
                 threads: 1,
                 isa: None,
+                nice: 0,
             };
             let load = || CpuRunner::load(&fixtures.join(name), &options).expect("loads");
             let pairs = load().shape().pair_tables.map(|_| Default::default());

@@ -370,12 +370,14 @@ impl<R: Runner> Loop<R> {
             let first_line = lines;
             rows.extend(active.sequence.rows().map(|(row, ids, drafted)| {
                 lines += 1 + drafted;
+                let winner = active.sequence.takes_the_winner(ids.len() - drafted);
                 DecodeRow {
                     row,
                     cross: lease.cross,
                     ids,
                     kept: ids.len() - 1 - drafted,
                     wanted: 1 + drafted,
+                    winner,
                 }
             }));
             spans.push(Span {

@@ -23,6 +23,8 @@ pub struct ModelRunner {
     places: HashMap<RowSlot, Place>,
     /// Names the next group; names are never used again.
     next_group: u64,
+    /// Whether rows that want only their winner are answered by the device, which spares a copy of the whole vocabulary.
+    chooses: bool,
 }
 
 struct Stamped {
@@ -47,8 +49,11 @@ struct Place {
 }
 
 impl ModelRunner {
+    /// On anything but a CPU, greedy tokens are chosen on the device.
     pub fn new(model: Model) -> Self {
+        let chooses = !model.device().is_cpu();
         Self {
+            chooses,
             model,
             crosses: HashMap::new(),
             stamp: 0,
@@ -56,6 +61,11 @@ impl ModelRunner {
             places: HashMap::new(),
             next_group: 0,
         }
+    }
+
+    /// The same, choosing on the device or not.
+    pub fn choosing(self, chooses: bool) -> Self {
+        Self { chooses, ..self }
     }
 
     pub fn model(&self) -> &Model {
@@ -129,13 +139,28 @@ impl ModelRunner {
                 let from = i * longest + tokens.len() - row.wanted;
                 (0..row.wanted).map(move |n| (from + n, first_line[*at] + n))
             });
-            with_numbers(&scores, |numbers| {
-                for (from, to) in copies {
-                    logits
-                        .line_mut(to)
-                        .copy_from_slice(&numbers[from * vocab..][..vocab]);
+            let winners = if self.chooses && order.iter().all(|(_, row)| row.winner) {
+                winners(&scores, vocab)?
+            } else {
+                None
+            };
+            match winners {
+                Some(winners) => {
+                    for (from, to) in copies {
+                        let line = logits.line_mut(to);
+                        line.fill(f32::NEG_INFINITY);
+                        let (id, score) = winners[from];
+                        line[id] = score;
+                    }
                 }
-            })?;
+                None => with_numbers(&scores, |numbers| {
+                    for (from, to) in copies {
+                        logits
+                            .line_mut(to)
+                            .copy_from_slice(&numbers[from * vocab..][..vocab]);
+                    }
+                })?,
+            }
         }
         for (index, (_, row)) in order.iter().enumerate() {
             self.places.insert(row.row, Place { group: name, index });
@@ -425,6 +450,28 @@ impl fmt::Debug for ModelRunner {
             .field("rows", &self.places.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The likeliest token of each line and its score, found where the scores are; `None` where a line holds something else than
+/// finite numbers, which the host is to see.
+fn winners(scores: &Tensor, vocab: usize) -> Result<Option<Vec<(usize, f32)>>, RunnerError> {
+    let find = || -> candle_core::Result<Option<Vec<(usize, f32)>>> {
+        let lines = scores.reshape(((), vocab))?; // [lines, vocab]
+        let best = lines.max_keepdim(1)?; // [lines, 1]
+        // Numbers of tokens are exact in f32 up to 2²⁴, which no vocabulary has.
+        let numbers = Tensor::arange(0f32, vocab as f32, lines.device())?.broadcast_as(lines.shape())?;
+        let others = Tensor::full(vocab as f32, lines.shape(), lines.device())?;
+        // `argmax` does not say which of equals it takes; in bf16 there are many.
+        let lowest = lines.broadcast_eq(&best)?.where_cond(&numbers, &others)?.min(1)?; // [lines]
+        // A NaN or an infinity anywhere makes the sum one.
+        let told = Tensor::stack(&[best.squeeze(1)?, lowest, lines.sum(1)?], 1)?.to_vec2::<f32>()?;
+        let winner = |line: &Vec<f32>| {
+            let sound = line[0].is_finite() && line[2].is_finite() && line[1] < vocab as f32;
+            sound.then_some((line[1] as usize, line[0]))
+        };
+        Ok(told.iter().map(winner).collect())
+    };
+    find().map_err(RunnerError::new)
 }
 
 /// Hands out the numbers of an f32 tensor; on a CPU without a copy.

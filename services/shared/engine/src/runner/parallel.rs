@@ -80,6 +80,7 @@ struct Row {
     ids: Vec<u32>,
     kept: usize,
     wanted: usize,
+    winner: bool,
 }
 
 struct Answer {
@@ -361,6 +362,7 @@ fn decode(runner: &mut ModelRunner, rows: &[Row], room: Option<Vec<f32>>) -> Res
             ids: &r.ids,
             kept: r.kept,
             wanted: r.wanted,
+            winner: r.winner,
         })
         .collect();
     let Some(mut room) = room else {
@@ -394,6 +396,7 @@ impl Runner for ParallelRunner {
             ids: r.ids.to_vec(),
             kept: r.kept,
             wanted: r.wanted,
+            winner: r.winner,
         });
         let rows = Arc::new(rows.collect::<Vec<_>>());
         let mut room = std::mem::take(&mut self.spare);
