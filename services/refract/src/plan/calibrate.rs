@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use refract_client::{Explained, Options, Refract, Rung, for_user};
-use refract_plan::Plan;
 use refract_plan::plan::Station;
+use refract_plan::{Plan, fit};
 
 /// Requests of each kind that are measured; each asks for another user.
 const ASKED: usize = 16;
+/// Between two requests, as under a usual load. Asked again at once, a cluster on two cores answered a remembered user in 9 ms; 50 to
+/// 200 ms later, with processors asleep and caches cold, in 16.
+const PAUSE: Duration = Duration::from_millis(60);
 /// Items side by side: what a job takes beside others is a line through these.
 const SIDE_BY_SIDE: [usize; 4] = [1, 2, 4, 8];
 
@@ -40,7 +43,11 @@ pub(crate) async fn measure(plan: &mut Plan, target: &str, users: Vec<String>) -
     plan.ranker.each_more_ms = plan.ranker.alone_ms;
     plan.ranker.spread = one.slate.spread();
     plan.memory.lookup_ms = one.found.mean();
-    plan.load.way_ms = one.way.mean();
+    let all =
+        |of: fn(&Times) -> &Sample| Sample(measured.iter().flat_map(|times| of(times).0.clone()).collect());
+    plan.load.way_ms = all(|times| &times.way).mean();
+    // Of requests with several items the mean says how large the request is, and the rest how its items differ.
+    plan.load.spread = all(|times| &times.request).spread();
     calibrate(&mut plan.oracle, &measured, |times| &times.oracle);
     calibrate(&mut plan.prism, &measured, |times| &times.prism);
     plan.check()?;
@@ -48,33 +55,25 @@ pub(crate) async fn measure(plan: &mut Plan, target: &str, users: Vec<String>) -
 }
 
 /// One station's times, out of what was measured with so many side by side.
-fn calibrate(station: &mut Station, measured: &[Times], of: fn(&Times) -> &Sample) {
-    let line = SIDE_BY_SIDE
-        .iter()
-        .zip(measured)
-        .map(|(many, times)| (*many as f64 - 1.0, of(times).mean()));
-    let (alone_ms, each_more_ms) = fit(&line.collect::<Vec<_>>());
-    station.alone_ms = alone_ms.max(0.01);
-    station.each_more_ms = each_more_ms.max(0.0);
-    station.spread = of(&measured[0]).spread();
-}
-
-/// The line through these points with the least squared error relative to each: a tenth too much counts alike anywhere.
-fn fit(points: &[(f64, f64)]) -> (f64, f64) {
-    let weight = |y: f64| 1.0 / (y * y).max(1e-9);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| points.iter().map(|(x, y)| weight(*y) * f(*x, *y)).sum::<f64>();
-    let (n, x, y) = (sum(&|_, _| 1.0), sum(&|x, _| x), sum(&|_, y| y));
-    let (xx, xy) = (sum(&|x, _| x * x), sum(&|x, y| x * y));
-    let slope = (n * xy - x * y) / (n * xx - x * x).max(1e-12);
-    ((y - slope * x) / n, slope)
+fn calibrate(station: &mut Station, measured: &[Times], of: fn(&Times) -> &Jobs) {
+    let most = measured
+        .last()
+        .map(|times| of(times).within())
+        .unwrap_or_default();
+    station.spread = most.clamp(0.0, 3.0);
+    let means = SIDE_BY_SIDE.iter().zip(measured);
+    let means: Vec<(usize, f64)> = means.map(|(many, times)| (*many, of(times).mean())).collect();
+    fit::curve(station, &means);
 }
 
 #[derive(Default)]
 struct Times {
     slate: Sample,
-    oracle: Sample,
+    oracle: Jobs,
     found: Sample,
-    prism: Sample,
+    prism: Jobs,
+    /// Of each request, its jobs at the Prisms over what they take on average: how large it is.
+    request: Sample,
     /// What the caller waited for and no station had.
     way: Sample,
 }
@@ -83,64 +82,96 @@ struct Times {
 #[derive(Default)]
 struct Sample(Vec<f64>);
 
+/// Milliseconds of the jobs of each request.
+#[derive(Default)]
+struct Jobs(Vec<Vec<f64>>);
+
 /// Each user once for the Oracle, once more for memory.
 async fn times(refract: &Refract, users: &[String], limit: usize) -> Result<Times> {
     let mut times = Times::default();
     for user in users {
         for _ in 0..2 {
+            tokio::time::sleep(PAUSE).await;
             let begun = Instant::now();
             let (_, explained, summary) = refract.recommend(&for_user(user, limit)).await?;
+            let elapsed = begun.elapsed();
+            let items = explained.iter().map(|e| e.explanation.timings.total).max();
             times.slate.note(summary.rank_time);
-            times.way.note(begun.elapsed().saturating_sub(summary.total_time));
+            let known = summary.rank_time + items.unwrap_or_default();
+            times.way.note(elapsed.saturating_sub(known));
+            let (mut asked, mut written) = (Vec::new(), Vec::new());
             for Explained { explanation, .. } in explained {
                 let timings = &explanation.timings;
                 match explanation.grounding.rung {
-                    Rung::Fresh => times.oracle.note(timings.consult),
+                    Rung::Fresh => asked.push(ms(timings.consult)),
                     Rung::Cached => times.found.note(timings.consult),
                     _ => continue,
                 }
-                times.prism.note(timings.total.saturating_sub(timings.consult));
+                written.push(ms(timings.total.saturating_sub(timings.consult)));
             }
+            times.oracle.note(asked);
+            times.prism.note(written);
         }
     }
     ensure!(
         !times.oracle.0.is_empty() && !times.found.0.is_empty(),
         "the cluster explained nothing with knowledge; is its Oracle there, and its memory empty?"
     );
+    let mean = times.prism.mean();
+    let sizes = times.prism.0.iter().map(|jobs| average(jobs) / mean.max(1e-9));
+    times.request = Sample(sizes.collect());
     Ok(times)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Standard deviation over mean.
+fn spread(values: &[f64]) -> f64 {
+    let mean = average(values);
+    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+    (variance.sqrt() / mean.max(1e-9)).clamp(0.0, 3.0)
+}
+
+impl Jobs {
+    fn note(&mut self, jobs: Vec<f64>) {
+        if !jobs.is_empty() {
+            self.0.push(jobs);
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        average(&self.0.concat())
+    }
+
+    /// How much the jobs of one request differ, on average over the requests.
+    fn within(&self) -> f64 {
+        let each: Vec<f64> = self
+            .0
+            .iter()
+            .filter(|jobs| jobs.len() > 1)
+            .map(|jobs| spread(jobs))
+            .collect();
+        average(&each)
+    }
 }
 
 impl Sample {
     fn note(&mut self, time: Duration) {
-        self.0.push(time.as_secs_f64() * 1e3);
+        self.0.push(ms(time));
     }
 
     /// Of all: the slow ones are work, too, and a machine that is busy with other things is not measured on.
     fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len().max(1) as f64
+        average(&self.0)
     }
 
-    /// Standard deviation over mean.
     fn spread(&self) -> f64 {
-        let mean = self.mean();
-        let variance = self.0.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / self.0.len().max(1) as f64;
-        (variance.sqrt() / mean.max(1e-9)).clamp(0.0, 3.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_found_again_and_small_values_count_as_much_as_large_ones() {
-        let line = |x: f64| (x, 20.0 + 3.0 * x);
-        let (alone, more) = fit(&[line(0.0), line(1.0), line(3.0), line(7.0)]);
-        assert!((alone - 20.0).abs() < 1e-9 && (more - 3.0).abs() < 1e-9);
-        let (alone, more) = fit(&[(0.0, 10.0), (1.0, 12.0), (3.0, 16.0), (7.0, 48.0)]);
-        assert!(
-            (alone - 10.0).abs() < 2.0 && (2.0..5.5).contains(&more),
-            "{alone} {more}"
-        );
+        spread(&self.0)
     }
 }

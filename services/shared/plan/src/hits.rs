@@ -68,6 +68,7 @@ mod tests {
             users,
             zipf,
             way_ms: 0.0,
+            spread: 0.0,
         }
     }
 

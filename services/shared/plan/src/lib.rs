@@ -8,6 +8,7 @@
 //! Pure: no clock, no network. Times are in milliseconds, rates per second.
 
 mod error;
+pub mod fit;
 pub mod hits;
 pub mod plan;
 pub mod simulate;

@@ -29,6 +29,9 @@ pub struct Load {
     pub zipf: f64,
     /// What the way to the caller and back adds to each answer.
     pub way_ms: f64,
+    /// Spread of requests: how much all jobs of one are larger or smaller together (a long history makes all its prompts
+    /// long), as standard deviation over mean.
+    pub spread: f64,
 }
 
 /// What is remembered, and for how long.
@@ -102,6 +105,11 @@ impl Plan {
         )?;
         ensure(self.load.way_ms >= 0.0, "load.way_ms", "must not be negative")?;
         ensure(
+            (0.0..=3.0).contains(&self.load.spread),
+            "load.spread",
+            "must be from 0 to 3",
+        )?;
+        ensure(
             self.memory.lookup_ms >= 0.0,
             "memory.lookup_ms",
             "must not be negative",
@@ -164,6 +172,7 @@ impl Default for Load {
             users: 1_000_000,
             zipf: 0.9,
             way_ms: 0.5,
+            spread: 0.2,
         }
     }
 }

@@ -13,7 +13,7 @@ use refract_loadtest::schedule::{self, Arrivals};
 use refract_loadtest::summary::curve;
 
 use crate::plan::{Plan, Station};
-use crate::station::Node;
+use crate::station::{Node, drawn_size};
 
 /// Machines of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,8 @@ enum Event {
 
 struct Request {
     begun: f64,
+    /// Of all its jobs, where 1 is the average.
+    size: f64,
     left: usize,
     user: Option<usize>,
 }
@@ -155,8 +157,10 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
     };
     for (n, start) in starts.iter().enumerate() {
         it.at(start.as_secs_f64() * 1e3, Event::Arrives(n));
+        let size = drawn_size(plan.load.spread, &mut it.draw);
         it.requests.push(Request {
             begun: start.as_secs_f64() * 1e3,
+            size,
             left: plan.load.items,
             user: match &run.known {
                 Known::Askers(askers) => askers.get(n % askers.len().max(1)).copied(),
@@ -267,7 +271,11 @@ impl Simulation<'_> {
         } else {
             one
         };
-        let size = self.size(self.stations[station].spread);
+        let request = match about {
+            About::Request(request) => request,
+            About::Item(item) => self.items[item].request,
+        };
+        let size = self.requests[request].size * drawn_size(self.stations[station].spread, &mut self.draw);
         self.jobs.push((about, station, node));
         let job = self.jobs.len() - 1;
         let before = self.settle(station, node, now);
@@ -332,13 +340,6 @@ impl Simulation<'_> {
             }
         }
     }
-
-    /// Around 1 on average: a log-normal of this spread, by the sum of twelve uniform numbers.
-    fn size(&mut self, spread: f64) -> f64 {
-        let variance = (1.0 + spread * spread).ln();
-        let normal: f64 = (0..12).map(|_| self.draw.random::<f64>()).sum::<f64>() - 6.0;
-        (variance.sqrt() * normal - variance / 2.0).exp()
-    }
 }
 
 #[cfg(test)]
@@ -354,6 +355,7 @@ mod tests {
         }
         plan.load.items = 1;
         plan.load.way_ms = 0.0;
+        plan.load.spread = 0.0;
         plan.memory.lookup_ms = 0.0;
         plan.promises.consult_cap_ms = 1e9;
         plan

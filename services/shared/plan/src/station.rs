@@ -7,6 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+
 use crate::plan::Station;
 
 /// A job, by the simulation's own number.
@@ -98,6 +101,13 @@ impl Node {
         }
         self.at_ms = now;
     }
+}
+
+/// Around 1 on average: a log-normal of this spread, by the sum of twelve uniform numbers.
+pub(crate) fn drawn_size(spread: f64, draw: &mut ChaCha8Rng) -> f64 {
+    let variance = (1.0 + spread * spread).ln();
+    let normal: f64 = (0..12).map(|_| draw.random::<f64>()).sum::<f64>() - 6.0;
+    (variance.sqrt() * normal - variance / 2.0).exp()
 }
 
 #[cfg(test)]
