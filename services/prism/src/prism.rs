@@ -144,14 +144,9 @@ impl Work {
 
 impl Prism {
     /// Whether knowledge went into the prompt: the bundle takes it, and this request supports at least one fact of it.
-    fn is_conditioned(&self, query: &ExplainQuery, prompt: &Prompt) -> bool {
+    fn is_conditioned(&self, prompt: &Prompt) -> bool {
         let takes = self.worker.bundle().manifest().mode == Mode::Conditioned;
-        takes
-            && query
-                .knowledge
-                .iter()
-                .flat_map(|k| &k.facts)
-                .any(|fact| prompt.gate().supports(fact))
+        takes && prompt.gate().facts().next().is_some()
     }
 
     /// The model's own text, every sentence through the gate.
@@ -163,7 +158,7 @@ impl Prism {
         finished: Option<&Finished>,
         work: &Work,
     ) -> Explanation {
-        let conditioned = self.is_conditioned(query, prompt);
+        let conditioned = self.is_conditioned(prompt);
         let mut descents = Vec::new();
         if query.knowledge.is_some() && !conditioned {
             descents.push(

@@ -259,6 +259,30 @@ async fn a_damaged_model_is_cut_or_replaced_by_rule_and_never_believed() {
 }
 
 #[tokio::test]
+async fn a_damaged_model_speaks_of_nothing_that_its_prompt_does_not_define() {
+    let dir = damaged(4.0);
+    let worker = worker(dir.path());
+    let mut written = [0, 0];
+    for style in 0..12 {
+        let query = query(style, true);
+        let prompt = worker.bundle().prompt_prism(&query).expect("a prompt");
+        assert!(!prompt.undefined.is_empty(), "three films leave slots free");
+        let mut free = prompt.clone();
+        free.undefined.clear();
+        for (written, asked) in written.iter_mut().zip([&free, &prompt]) {
+            let deadline = context(Duration::from_secs(60)).deadline;
+            let generation = worker
+                .generate(asked, None, &query.pair.item.id, deadline)
+                .expect("a place");
+            let ids = generation.collect().await.expect("a text").ids;
+            *written += ids.iter().filter(|id| prompt.undefined.contains(id)).count();
+        }
+    }
+    assert!(written[0] > 0, "the noise was too small to test anything");
+    assert_eq!(written[1], 0);
+}
+
+#[tokio::test]
 async fn the_same_request_gets_the_same_words() {
     let prism = prism(&shipped(), 2);
     let (first, _) = explain(&prism, query(3, true)).await;

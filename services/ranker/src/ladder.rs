@@ -110,7 +110,7 @@ pub(crate) fn withdrawn(explanation: Explanation) -> Explanation {
 
 fn gated(query: &ExplainQuery, text: &str) -> Option<Explanation> {
     let mut gate = truth::Gate::new(
-        &truth::Vocabulary::default(),
+        truth::Vocabulary::standard(),
         &query.pair,
         &query.history,
         query.knowledge.as_ref(),

@@ -24,6 +24,8 @@ pub struct Bundle {
     dir: PathBuf,
     manifest: Manifest,
     tokenizer: Tokenizer,
+    /// Every slot that the tokenizer holds, with its token; none for plain text.
+    slots: Vec<(String, u32)>,
     vocabulary: Arc<Vocabulary>,
 }
 
@@ -32,6 +34,8 @@ pub struct Bundle {
 pub struct Prompt {
     /// With the tokenizer's own begin and end.
     pub ids: Vec<u32>,
+    /// Slots that this prompt does not define: a model that is kept from these tokens cannot speak of what it was not told.
+    pub undefined: Vec<u32>,
     pub text: String,
     /// History items that could have been named and had no room (the oldest).
     pub history_truncated: u32,
@@ -67,22 +71,24 @@ impl Bundle {
     }
 
     fn assemble(dir: &Path, manifest: Manifest, tokenizer: Tokenizer) -> Result<Self, Error> {
+        let mut slots = Vec::new();
         if let Some(limits) = &manifest.slots {
-            let missing = crate::slots::all_slots(limits)
-                .into_iter()
-                .find(|slot| tokenizer.id(slot).is_none());
-            if let Some(slot) = missing {
-                let reason = format!("bundle.toml declares the slot {slot}, which is not a token");
-                return Err(Error::Tokenizer {
-                    path: dir.join("tokenizer.json"),
-                    reason,
-                });
+            for slot in crate::slots::all_slots(limits) {
+                let Some(id) = tokenizer.id(&slot) else {
+                    let reason = format!("bundle.toml declares the slot {slot}, which is not a token");
+                    return Err(Error::Tokenizer {
+                        path: dir.join("tokenizer.json"),
+                        reason,
+                    });
+                };
+                slots.push((slot, id));
             }
         }
         Ok(Self {
             dir: dir.to_owned(),
             manifest,
             tokenizer,
+            slots,
             vocabulary: Arc::default(),
         })
     }
@@ -149,12 +155,10 @@ impl Bundle {
             .knowledge
             .as_ref()
             .filter(|_| self.manifest.mode == Mode::Conditioned);
-        let facts: Vec<&Fact> = knowledge
-            .map(|k| k.facts.iter().filter(|fact| gate.supports(fact)).collect())
-            .unwrap_or_default();
+        let facts: Vec<&Fact> = gate.facts().filter(|_| knowledge.is_some()).collect();
         if let Some(limits) = &self.manifest.slots {
             let points = slot_points(&self.vocabulary, &scene, knowledge, &facts);
-            return self.fit(scene, gate, |scene, history_items, _| {
+            return self.fit(scene, gate.clone(), |scene, history_items, _| {
                 let prompt = prism_slots(scene, points.as_deref(), query.style, limits, history_items);
                 (prompt.text, prompt.history_shown, Some(prompt.table), Vec::new())
             });
@@ -163,7 +167,7 @@ impl Bundle {
             .iter()
             .map(|fact| refract_truth::text::clean(&fact.text, 300))
             .collect();
-        self.fit(scene, gate, |scene, history_items, description| {
+        self.fit(scene, gate.clone(), |scene, history_items, description| {
             let (text, shown) = plain(
                 &self.manifest.template,
                 scene,
@@ -212,6 +216,11 @@ impl Bundle {
         Ok(Scene::new(pair, history, &self.vocabulary))
     }
 
+    fn undefined(&self, table: &SlotTable) -> Vec<u32> {
+        let slots = self.slots.iter().filter(|(slot, _)| !table.defines(slot));
+        slots.map(|(_, id)| *id).collect()
+    }
+
     /// Makes the longest prompt that fits: whole history items go, oldest first, then the item's description; the item and the
     /// instruction never.
     fn fit(
@@ -220,40 +229,56 @@ impl Bundle {
         gate: Gate,
         make: impl Fn(&Scene, usize, usize) -> Made,
     ) -> Result<Prompt, Error> {
-        let nameable = scene.named().len();
         let tokens_max = self.manifest.limits.prompt_tokens_max;
-        let mut items = nameable.min(self.manifest.limits.history_items_max);
+        let all = scene.nameable().min(self.manifest.limits.history_items_max);
         let mut description = self.manifest.template.description_chars_max;
-        loop {
-            let (text, shown, table, candidates) = make(&scene, items, description);
-            let ids = self.tokenizer.encode(&text);
-            if ids.len() <= tokens_max {
-                let oldest = if candidates.is_empty() {
-                    nameable.saturating_sub(shown)
-                } else {
-                    nameable.saturating_sub(items)
-                };
-                return Ok(Prompt {
-                    ids,
-                    text,
-                    history_truncated: u32::try_from(oldest).unwrap_or(u32::MAX),
-                    slots: table.map(Arc::new),
-                    candidates,
-                    scene,
-                    gate,
-                });
-            }
-            if items > 0 {
-                items -= 1;
-            } else if description > 0 {
+        let try_with = |items, description| {
+            let made = make(&scene, items, description);
+            let ids = self.tokenizer.encode(&made.0);
+            (items, ids, made)
+        };
+        let fits = |(_, ids, _): &(usize, Vec<u32>, Made)| ids.len() <= tokens_max;
+        let mut tried = try_with(all, description);
+        if !fits(&tried) {
+            tried = try_with(0, description);
+            while !fits(&tried) && description > 0 {
                 description /= 2;
-            } else {
-                return Err(Error::PromptTooLong {
-                    tokens: ids.len(),
-                    tokens_max,
-                });
+                tried = try_with(0, description);
             }
         }
+        if !fits(&tried) {
+            return Err(Error::PromptTooLong {
+                tokens: tried.1.len(),
+                tokens_max,
+            });
+        }
+        // More items make a longer prompt: with `tried.0` it fits, with `too_many` it does not. What a shorter description has left is
+        // no room for items.
+        let is_whole = description == self.manifest.template.description_chars_max;
+        let mut too_many = if is_whole { all } else { 0 };
+        while tried.0 + 1 < too_many {
+            let middle = try_with(tried.0.midpoint(too_many), description);
+            if fits(&middle) {
+                tried = middle;
+            } else {
+                too_many = middle.0;
+            }
+        }
+        let (items, ids, (text, shown, table, candidates)) = tried;
+        let kept = if candidates.is_empty() { shown } else { items };
+        let oldest = scene.nameable().saturating_sub(kept);
+        Ok(Prompt {
+            ids,
+            undefined: table
+                .as_ref()
+                .map_or_else(Vec::new, |table| self.undefined(table)),
+            text,
+            history_truncated: u32::try_from(oldest).unwrap_or(u32::MAX),
+            slots: table.map(Arc::new),
+            candidates,
+            scene,
+            gate,
+        })
     }
 }
 
@@ -270,7 +295,7 @@ fn slot_points(
     knowledge?;
     let points: Vec<Point> = facts
         .iter()
-        .filter_map(|fact| point_of_fact(vocabulary, fact, &scene.pair.item, &scene.history))
+        .filter_map(|fact| point_of_fact(vocabulary, fact, &scene.item, &scene.history))
         .take(FACTS_MAX)
         .collect();
     let honest_nothing = facts.iter().any(|fact| fact.kind == FactKind::Unrelated);

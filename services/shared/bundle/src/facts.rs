@@ -1,9 +1,9 @@
 //! Between the Oracle's facts, the points of a text, and their words in a slot prompt.
 
-use refract_domain::{Evidence, Fact, FactKind, History, Item, ItemId, Pair, Signal};
+use refract_domain::{Evidence, Fact, FactKind, History, ItemId, Pair, Signal};
 use refract_truth::phrase::{self, Matter};
 use refract_truth::relations::Kind;
-use refract_truth::{Form, Point, PointKind, Relation, Role, Target, Vocabulary, render};
+use refract_truth::{Form, Point, PointKind, Reading, Relation, Role, Target, Vocabulary, render};
 
 use crate::slots::SlotTable;
 
@@ -58,7 +58,7 @@ pub fn point_of(relation: &Relation) -> Point {
 pub(crate) fn point_of_fact(
     vocabulary: &Vocabulary,
     fact: &Fact,
-    item: &Item,
+    item: &Reading,
     history: &History,
 ) -> Option<Point> {
     let named: Vec<ItemId> = fact.history_items().cloned().collect();
@@ -78,7 +78,7 @@ pub(crate) fn point_of_fact(
             value: value.clone(),
         },
         FactKind::CoLiked { .. } if !named.is_empty() => PointKind::CoLiked,
-        FactKind::Premise => PointKind::Premise(refract_truth::premise::premise(vocabulary, item)?),
+        FactKind::Premise => PointKind::Premise(item.premise()?.clone()),
         _ => return None,
     };
     Some(Point {

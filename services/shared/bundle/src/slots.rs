@@ -72,8 +72,27 @@ pub struct SlotTable {
 #[derive(Clone, Debug)]
 struct Entry {
     slot: String,
+    likeness: Likeness,
     target: Target,
     surface: String,
+}
+
+/// What must be equal for two targets to share a slot.
+#[derive(Clone, Debug, PartialEq)]
+enum Likeness {
+    /// A name, a genre or a span, folded: whose attribute it is does not matter.
+    Value(Sort, String),
+    /// The spoken name of an attribute.
+    Label(String),
+    Plot,
+    Itself(Target),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sort {
+    Name,
+    Genre,
+    Span,
 }
 
 impl SlotTable {
@@ -103,6 +122,7 @@ impl SlotTable {
     fn insert(&mut self, slot: String, target: Target, surface: String) {
         self.entries.push(Entry {
             slot,
+            likeness: self.likeness(&target),
             target,
             surface,
         });
@@ -115,10 +135,10 @@ impl SlotTable {
         }
         let (letter, max) = match target {
             Target::History(_) => ('h', self.limits.history_max),
-            Target::Value { attribute, .. } => match self.vocabulary.role(attribute) {
-                role if role.is_name() => ('p', self.limits.names_max),
-                Role::Genre => ('g', self.limits.genres_max),
-                _ => ('s', self.limits.spans_max),
+            Target::Value { attribute, .. } => match self.sort(attribute) {
+                Sort::Name => ('p', self.limits.names_max),
+                Sort::Genre => ('g', self.limits.genres_max),
+                Sort::Span => ('s', self.limits.spans_max),
             },
             Target::Label { .. } => ('a', self.limits.labels_max),
             Target::Plot(_) => {
@@ -130,10 +150,8 @@ impl SlotTable {
         let used = self
             .entries
             .iter()
-            .filter(|e| {
-                e.slot.starts_with(&format!("<{letter}"))
-                    && e.slot[2..].starts_with(|c: char| c.is_ascii_digit())
-            })
+            .filter_map(|entry| entry.slot.strip_prefix('<')?.strip_prefix(letter))
+            .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
             .count();
         if used >= max {
             return None;
@@ -145,36 +163,25 @@ impl SlotTable {
 
     /// The slot that a target has already.
     pub fn find(&self, target: &Target) -> Option<String> {
-        self.entries
-            .iter()
-            .find(|entry| self.same(&entry.target, target))
-            .map(|entry| entry.slot.clone())
+        let likeness = self.likeness(target);
+        let entry = self.entries.iter().find(|entry| entry.likeness == likeness);
+        entry.map(|entry| entry.slot.clone())
     }
 
-    fn same(&self, a: &Target, b: &Target) -> bool {
-        match (a, b) {
-            (
-                Target::Value {
-                    attribute: a,
-                    value: v,
-                },
-                Target::Value {
-                    attribute: b,
-                    value: w,
-                },
-            ) => {
-                let class = |name: &str| match self.vocabulary.role(name) {
-                    role if role.is_name() => 0,
-                    Role::Genre => 1,
-                    _ => 2,
-                };
-                class(a) == class(b) && fold(v) == fold(w)
-            }
-            (Target::Label { attribute: a }, Target::Label { attribute: b }) => {
-                refract_truth::vocabulary::label(a) == refract_truth::vocabulary::label(b)
-            }
-            (Target::Plot(_), Target::Plot(_)) => true,
-            _ => a == b,
+    fn likeness(&self, target: &Target) -> Likeness {
+        match target {
+            Target::Value { attribute, value } => Likeness::Value(self.sort(attribute), fold(value)),
+            Target::Label { attribute } => Likeness::Label(refract_truth::vocabulary::label(attribute)),
+            Target::Plot(_) => Likeness::Plot,
+            other => Likeness::Itself(other.clone()),
+        }
+    }
+
+    fn sort(&self, attribute: &str) -> Sort {
+        match self.vocabulary.role(attribute) {
+            role if role.is_name() => Sort::Name,
+            Role::Genre => Sort::Genre,
+            _ => Sort::Span,
         }
     }
 
@@ -184,6 +191,10 @@ impl SlotTable {
             .iter()
             .find(|e| e.slot == slot)
             .map(|e| Part::Mention(e.target.clone(), e.surface.clone()))
+    }
+
+    pub(crate) fn defines(&self, slot: &str) -> bool {
+        self.entries.iter().any(|entry| entry.slot == slot)
     }
 
     /// History items with a slot, in the order of their slots.

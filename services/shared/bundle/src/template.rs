@@ -1,11 +1,12 @@
 //! Prompts: a pair, its history and perhaps knowledge, as text that a bundle's model was made for.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use refract_domain::{History, Interaction, Item, ItemId, Pair, Signal};
 use refract_truth::phrase::{self, Matter};
 use refract_truth::text::{DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX, clean, sayable};
-use refract_truth::{Point, PointKind, Relation, Role, Target, Thing, Vocabulary};
+use refract_truth::{Point, PointKind, Reading, Relation, Role, Sought, Target, Thing, Vocabulary};
 
 use crate::facts::{form_word, needs_label, point_of, role_word, words_of};
 use crate::manifest::{SlotLimits, Template};
@@ -23,33 +24,40 @@ pub struct Scene {
     pub history: Arc<History>,
     pub vocabulary: Arc<Vocabulary>,
     pub thing: Thing,
+    pub(crate) item: Arc<Reading>,
     /// History items that may be named: each once, newest first, never disliked, never a namesake of the item.
-    named: Vec<Interaction>,
+    named: Vec<Named>,
+}
+
+/// A history item that may be named.
+#[derive(Clone, Debug)]
+struct Named {
+    read: Arc<Reading>,
+    liked: bool,
 }
 
 impl Scene {
     pub fn new(pair: &Pair, history: &Arc<History>, vocabulary: &Arc<Vocabulary>) -> Self {
-        let title = refract_truth::text::fold(&pair.item.title);
-        let mut named: Vec<Interaction> = Vec::new();
-        let mut met: Vec<&ItemId> = Vec::new();
-        for interaction in history.interactions().iter().rev() {
-            let item = &interaction.item;
-            if met.contains(&&item.id) {
+        let item = vocabulary.read(&pair.item);
+        let mut named: Vec<Named> = Vec::new();
+        let mut met: HashSet<&ItemId> = HashSet::new();
+        for Interaction {
+            item: other, signal, ..
+        } in history.interactions().iter().rev()
+        {
+            if !met.insert(&other.id) || *signal == Signal::Disliked || other.id == pair.item.id {
                 continue;
             }
-            met.push(&item.id);
-            let usable = interaction.signal != Signal::Disliked
-                && item.id != pair.item.id
-                && refract_truth::text::fold(&item.title) != title
-                && sayable(&item.title, TITLE_CHARS_MAX).is_some();
-            if usable {
-                named.push(interaction.clone());
+            let read = vocabulary.read(other);
+            if read.is_nameable() && read.title_folded() != item.title_folded() {
+                let liked = *signal == Signal::Liked;
+                named.push(Named { read, liked });
             }
         }
-        let thing = match vocabulary.thing(&pair.item) {
+        let thing = match item.thing() {
             Thing::Title => named
                 .iter()
-                .map(|i| vocabulary.thing(&i.item))
+                .map(|named| named.read.thing())
                 .find(|t| *t != Thing::Title)
                 .unwrap_or(Thing::Title),
             thing => thing,
@@ -59,13 +67,14 @@ impl Scene {
             history: Arc::clone(history),
             vocabulary: Arc::clone(vocabulary),
             thing,
+            item,
             named,
         }
     }
 
-    /// Newest first.
-    pub fn named(&self) -> &[Interaction] {
-        &self.named
+    /// History items that could be named.
+    pub fn nameable(&self) -> usize {
+        self.named.len()
     }
 
     pub fn matter(&self) -> Matter<'_> {
@@ -100,8 +109,8 @@ impl Scene {
     /// What the facts name gets the first slots, in the order of the facts, so that a small model meets `<h1>` and `<h2>` there and
     /// not any two of twenty: with slots by recency the shipped Prism wrote `<h1> and <h2>` for a fact of `<h1> <h3>` in nine styles of
     /// twelve.
-    fn shown(&self, count: usize, wanted: &[ItemId]) -> Vec<&Interaction> {
-        let place = |id: &ItemId| self.named.iter().position(|known| known.item.id == *id);
+    fn shown(&self, count: usize, wanted: &[ItemId]) -> Vec<&Named> {
+        let place = |id: &ItemId| self.named.iter().position(|known| known.read.item().id == *id);
         let mut chosen: Vec<usize> = Vec::new();
         for n in wanted.iter().filter_map(place).chain(0..self.named.len()) {
             if chosen.len() >= count {
@@ -146,22 +155,22 @@ pub fn prism_slots(
         .flat_map(|p| p.history.iter().cloned())
         .collect();
     let shown = scene.shown(history_items.min(limits.history_max), &wanted);
-    for interaction in &shown {
-        let target = Target::History(interaction.item.id.clone());
+    for named in &shown {
+        let target = Target::History(named.read.item().id.clone());
         table.slot(&target, &surface(&target));
     }
     let attributes = item_attributes(scene);
     let mut words = vec![style_word(style), "item".to_owned(), "<item>".to_owned()];
-    let mut spoken: Vec<(Role, &str, String)> = Vec::new();
+    let mut spoken: Vec<Spoken<'_>> = Vec::new();
     for (role, attribute, value) in attributes {
         let said = said_words(&mut table, role, attribute, &value, &surface);
         if let Some(said) = said {
             words.extend(said);
-            spoken.push((role, attribute, value));
+            spoken.push(Spoken::new(role, attribute, value));
         }
     }
-    let premise = refract_truth::premise::premise(&scene.vocabulary, &scene.pair.item);
-    if let Some(premise) = premise.as_ref().filter(|_| points.is_none()) {
+    let premise = scene.item.premise();
+    if let Some(premise) = premise.filter(|_| points.is_none()) {
         let target = Target::Plot(premise.clone());
         table.slot(&target, &surface(&target));
         words.extend([
@@ -175,9 +184,9 @@ pub fn prism_slots(
         words.push("none".to_owned());
     }
     let mut seen_links: Vec<(usize, ItemId, bool)> = Vec::new();
-    for (n, interaction) in shown.iter().enumerate() {
-        let liked = interaction.signal == Signal::Liked;
-        words.extend(table.find(&Target::History(interaction.item.id.clone())));
+    for (n, Named { read, liked }) in shown.iter().enumerate() {
+        let id = &read.item().id;
+        words.extend(table.find(&Target::History(id.clone())));
         if points.is_some() {
             continue;
         }
@@ -185,24 +194,14 @@ pub fn prism_slots(
             words.push("seen".to_owned());
         }
         // Without facts the prompt shows what each history item has in common with the item, so that a link can be found.
-        for (place, (role, attribute, value)) in spoken.iter().enumerate() {
-            let value = if *role == Role::Year {
-                refract_truth::relations::decade(value).unwrap_or_default()
-            } else {
-                value.clone()
-            };
-            let held = *role != Role::Year
-                && !refract_truth::relations::holdings(
-                    &scene.vocabulary,
-                    &interaction.item,
-                    *role,
-                    attribute,
-                    &value,
-                )
-                .is_empty();
-            if held && let Some(said) = said_words(&mut table, *role, attribute, &value, &surface) {
+        for (place, spoken) in spoken.iter().enumerate() {
+            let held = spoken.role != Role::Year && read.holds(&spoken.sought);
+            if held
+                && let Some(said) =
+                    said_words(&mut table, spoken.role, spoken.attribute, &spoken.value, &surface)
+            {
                 words.extend(said);
-                seen_links.push((place, interaction.item.id.clone(), liked));
+                seen_links.push((place, id.clone(), *liked));
             }
         }
         if n + 1 < shown.len() {
@@ -231,7 +230,12 @@ pub fn prism_slots(
             // The first attribute that a liked item shares (else one that was seen), with at most two holders.
             let best = seen_links.iter().min_by_key(|(place, _, liked)| (!liked, *place));
             if let Some((place, _, liked)) = best {
-                let (role, attribute, value) = &spoken[*place];
+                let Spoken {
+                    role,
+                    attribute,
+                    value,
+                    ..
+                } = &spoken[*place];
                 let history = seen_links
                     .iter()
                     .filter(|(p, _, l)| p == place && l == liked)
@@ -249,7 +253,7 @@ pub fn prism_slots(
                     liked: *liked,
                 });
             }
-            kept.extend(premise.map(|p| Point {
+            kept.extend(premise.cloned().map(|p| Point {
                 kind: PointKind::Premise(p),
                 history: Vec::new(),
                 liked: true,
@@ -261,6 +265,25 @@ pub fn prism_slots(
         table,
         points: kept,
         history_shown: shown.len(),
+    }
+}
+
+/// A value of the item that the prompt shows.
+struct Spoken<'a> {
+    role: Role,
+    attribute: &'a str,
+    value: String,
+    sought: Sought,
+}
+
+impl<'a> Spoken<'a> {
+    fn new(role: Role, attribute: &'a str, value: String) -> Self {
+        Self {
+            role,
+            attribute,
+            sought: Sought::new(role, attribute, &value),
+            value,
+        }
     }
 }
 
@@ -431,7 +454,7 @@ pub(crate) fn plain(
     let shown = scene.shown(history_items, &[]);
     let history: Vec<String> = shown
         .iter()
-        .map(|i| described(template, scene, &i.item, 0))
+        .map(|named| described(template, scene, named.read.item(), 0))
         .collect();
     let history = if history.is_empty() {
         "none".to_owned()

@@ -71,9 +71,14 @@ impl Gate {
         gate
     }
 
+    /// The facts of the knowledge that this request supports.
+    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.facts.iter().map(|(_, fact)| fact)
+    }
+
     /// A cutter of plain text that knows this request's titles.
     pub fn sentences(&self) -> Sentences {
-        Sentences::new(Arc::clone(&self.known.stopped))
+        Sentences::new(self.known.stopped())
     }
 
     /// Judges one sentence. `mentions` are the stretches whose meaning is known already (filled slots); the rest is matched by
@@ -146,13 +151,13 @@ impl Gate {
                 }
             }
             FactKind::CoLiked { .. } => {
-                let measured = |n: &usize| known.affinity(&known.subjects[*n].item.id).is_some();
+                let measured = |n: &usize| known.affinity(known.subjects[*n].id()).is_some();
                 if history.is_empty() || !history.iter().all(measured) {
                     return Err(Refusal::NoAffinity);
                 }
             }
             FactKind::Premise => {
-                let own = &known.subjects[0].item.id;
+                let own = known.subjects[0].id();
                 let about_item = |e: &Evidence| matches!(e, Evidence::Description { item } | Evidence::Attribute { item, .. } if item == own);
                 if fact.evidence.is_empty() || !fact.evidence.iter().all(about_item) {
                     return Err(Refusal::ForeignEvidence);
@@ -183,12 +188,13 @@ impl Gate {
     }
 
     fn need_of(&self, attribute: &str) -> Need {
+        let folded = fold(attribute);
         let held = self
             .known
             .subjects
             .iter()
             .flat_map(|s| &s.values)
-            .find(|h| fold(&h.attribute) == fold(attribute));
+            .find(|h| h.attribute == attribute || fold(&h.attribute) == folded);
         match held.map(|h| h.role) {
             Some(Role::Other) | None => Need::Label(label(attribute)),
             Some(role) => Need::Role(role),

@@ -1,11 +1,13 @@
 //! What ties an item to a history: candidate relations with their evidence and a weight by rule.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use refract_domain::{Evidence, FactKind, History, Item, ItemId, Pair, Signal};
 
-use crate::premise::{Premise, premise};
-use crate::text::{TITLE_CHARS_MAX, VALUE_CHARS_MAX, fold, sayable};
+use crate::premise::Premise;
+use crate::reading::{Reading, Sought};
+use crate::text::{VALUE_CHARS_MAX, sayable};
 use crate::vocabulary::{Role, Vocabulary};
 
 /// Bounds of the search.
@@ -92,7 +94,7 @@ impl Relation {
 
 /// The relations between the pair's item and what the user liked (else saw), best first. Disliked items never count.
 pub fn relations(pair: &Pair, history: &History) -> Vec<Relation> {
-    relations_within(&Vocabulary::default(), &Limits::default(), pair, history)
+    relations_within(Vocabulary::standard(), &Limits::default(), pair, history)
 }
 
 /// [`relations`] with a deployment's vocabulary and bounds.
@@ -102,8 +104,10 @@ pub fn relations_within(
     pair: &Pair,
     history: &History,
 ) -> Vec<Relation> {
-    let past = past(pair, history);
+    let read = vocabulary.read(&pair.item);
+    let past = past(vocabulary, pair, &read, history);
     let mut found = Vec::new();
+    let mut asked: Vec<Wanted<'_>> = Vec::new();
     for (attribute, values) in &pair.item.attributes {
         let role = vocabulary.role(attribute);
         if matches!(role, Role::Premise | Role::Hidden) {
@@ -113,17 +117,24 @@ pub fn relations_within(
             let Some(value) = shared_value(role, value) else {
                 continue;
             };
-            if found
-                .iter()
-                .any(|r: &Relation| same_statement(r, role, attribute, &value))
-            {
+            let wanted = Wanted {
+                role,
+                attribute,
+                sought: Sought::new(role, attribute, &value),
+                value,
+            };
+            if asked.iter().any(|before| before.is_same(&wanted)) {
                 continue;
             }
-            found.extend(shared(vocabulary, limits, pair, &past, role, attribute, &value));
+            let Some(relation) = shared(vocabulary, limits, &read, &past, &wanted) else {
+                continue;
+            };
+            found.push(relation);
+            asked.push(wanted);
         }
     }
     found.extend(co_liked(limits, pair, &past));
-    found.extend(premise(vocabulary, &pair.item).map(|premise| Relation {
+    found.extend(read.premise().cloned().map(|premise| Relation {
         evidence: vec![premise.evidence.clone()],
         kind: Kind::Premise(premise),
         history: Vec::new(),
@@ -141,34 +152,57 @@ pub fn relations_within(
 /// An item of the past that may be named.
 struct Past {
     item: Arc<Item>,
+    read: Arc<Reading>,
     liked: bool,
     /// 0 for the newest.
     age: usize,
 }
 
 /// What may be named, newest first, each item once with its newest signal. Without the item itself and its namesakes.
-fn past(pair: &Pair, history: &History) -> Vec<Past> {
-    let namesake = fold(&pair.item.title);
-    let mut met: Vec<&ItemId> = Vec::new();
+fn past(vocabulary: &Vocabulary, pair: &Pair, read: &Reading, history: &History) -> Vec<Past> {
+    let mut met: HashSet<&ItemId> = HashSet::new();
     let mut past = Vec::new();
     for interaction in history.interactions().iter().rev() {
         let item = &interaction.item;
-        if met.contains(&&item.id) {
+        if !met.insert(&item.id) || interaction.signal == Signal::Disliked || item.id == pair.item.id {
             continue;
         }
-        met.push(&item.id);
-        let nameable = item.id != pair.item.id
-            && fold(&item.title) != namesake
-            && sayable(&item.title, TITLE_CHARS_MAX).is_some();
-        if nameable && interaction.signal != Signal::Disliked {
+        let other = vocabulary.read(item);
+        if other.is_nameable() && other.title_folded() != read.title_folded() {
             past.push(Past {
                 item: Arc::clone(item),
+                read: other,
                 liked: interaction.signal == Signal::Liked,
                 age: past.len(),
             });
         }
     }
     past
+}
+
+/// A value of the item, looked for in the past.
+struct Wanted<'a> {
+    role: Role,
+    attribute: &'a str,
+    value: String,
+    sought: Sought,
+}
+
+impl Wanted<'_> {
+    fn is_same(&self, other: &Self) -> bool {
+        self.role == other.role
+            && (self.role != Role::Other || self.attribute == other.attribute)
+            && self.sought.value_folded() == other.sought.value_folded()
+    }
+
+    fn evidence<'r>(&'r self, read: &'r Reading) -> impl Iterator<Item = Evidence> + 'r {
+        let holdings = read.holdings(&self.sought);
+        holdings.into_iter().map(|(name, value)| Evidence::Attribute {
+            item: read.item().id.clone(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
 }
 
 /// The form in which a value is shared: years as decades, the rest as it is; `None` for what cannot be said.
@@ -188,54 +222,15 @@ pub fn decade(year: &str) -> Option<String> {
         .then(|| format!("{}s", number / 10 * 10))
 }
 
-fn same_statement(relation: &Relation, role: Role, attribute: &str, value: &str) -> bool {
-    matches!(&relation.kind, Kind::Shared { role: r, attribute: a, value: v }
-        if *r == role && (role != Role::Other || a == attribute) && fold(v) == fold(value))
-}
-
-/// Where an item holds a value in the same role: attribute names with the value as the item has it.
-pub fn holdings<'a>(
-    vocabulary: &Vocabulary,
-    item: &'a Item,
-    role: Role,
-    attribute: &str,
-    value: &str,
-) -> Vec<(&'a str, &'a str)> {
-    let wanted = fold(value);
-    let mut holdings = Vec::new();
-    for (name, values) in &item.attributes {
-        let fits = if role == Role::Other {
-            fold(name) == fold(attribute)
-        } else {
-            vocabulary.role(name) == role
-        };
-        if !fits {
-            continue;
-        }
-        for held in values {
-            let equal = fold(&crate::text::clean(held, VALUE_CHARS_MAX)) == wanted
-                || (role == Role::Year && decade(held).is_some_and(|d| d == wanted));
-            if equal {
-                holdings.push((name.as_str(), held.as_str()));
-            }
-        }
-    }
-    holdings
-}
-
 fn shared(
     vocabulary: &Vocabulary,
     limits: &Limits,
-    pair: &Pair,
+    item: &Reading,
     past: &[Past],
-    role: Role,
-    attribute: &str,
-    value: &str,
+    wanted: &Wanted<'_>,
 ) -> Option<Relation> {
-    let holders: Vec<&Past> = past
-        .iter()
-        .filter(|p| !holdings(vocabulary, &p.item, role, attribute, value).is_empty())
-        .collect();
+    let holders: Vec<&Past> = past.iter().filter(|p| p.read.holds(&wanted.sought)).collect();
+    let role = wanted.role;
     let liked = holders.iter().any(|p| p.liked);
     let holders: Vec<&Past> = holders.into_iter().filter(|p| p.liked == liked).collect();
     let newest = holders.first()?;
@@ -245,7 +240,7 @@ fn shared(
         Role::Source => 2.4,
         Role::Cast => 2.1,
         Role::Maker => 1.6,
-        Role::Genre => 0.3 + 0.7 * vocabulary.genre_rarity(value),
+        Role::Genre => 0.3 + 0.7 * vocabulary.genre_rarity(&wanted.value),
         // Most of a catalogue may be of one place.
         Role::Place => 0.3,
         Role::Other => 0.9,
@@ -256,24 +251,19 @@ fn shared(
     let share = holders.len() as f32 / past.len().max(1) as f32;
     let rarity = if past.len() >= 5 { 1.0 - 0.3 * share } else { 1.0 };
     let named = distinct_titles(&holders, limits.history_items_max);
-    let mut evidence = Vec::new();
-    for (name, held) in holdings(vocabulary, &pair.item, role, attribute, value) {
-        evidence.push(attribute_evidence(&pair.item, name, held));
-    }
+    let mut evidence: Vec<Evidence> = wanted.evidence(item).collect();
     for past in &named {
         evidence.push(Evidence::History {
             item: past.item.id.clone(),
         });
-        for (name, held) in holdings(vocabulary, &past.item, role, attribute, value) {
-            evidence.push(attribute_evidence(&past.item, name, held));
-        }
+        evidence.extend(wanted.evidence(&past.read));
     }
     let strength = 1.0 + 0.15 * (holders.len() as f32).ln();
     Some(Relation {
         kind: Kind::Shared {
             role,
-            attribute: attribute.to_owned(),
-            value: value.to_owned(),
+            attribute: wanted.attribute.to_owned(),
+            value: wanted.value.clone(),
         },
         history: named.iter().map(|p| Arc::clone(&p.item)).collect(),
         liked,
@@ -282,21 +272,13 @@ fn shared(
     })
 }
 
-fn attribute_evidence(item: &Item, name: &str, value: &str) -> Evidence {
-    Evidence::Attribute {
-        item: item.id.clone(),
-        name: name.to_owned(),
-        value: value.to_owned(),
-    }
-}
-
 fn distinct_titles<'a>(holders: &[&'a Past], max: usize) -> Vec<&'a Past> {
     let mut named: Vec<&Past> = Vec::new();
     for past in holders {
         if named.len() < max
             && !named
                 .iter()
-                .any(|n| fold(&n.item.title) == fold(&past.item.title))
+                .any(|n| n.read.title_folded() == past.read.title_folded())
         {
             named.push(past);
         }

@@ -14,12 +14,12 @@ const ABBREVIATIONS: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Sentences {
     /// Known titles and values with a stop inside, or a last word that looks like an abbreviation.
-    surfaces: Arc<Vec<String>>,
+    surfaces: Vec<Arc<[String]>>,
     pending: String,
 }
 
 impl Sentences {
-    pub(crate) fn new(surfaces: Arc<Vec<String>>) -> Self {
+    pub(crate) fn new(surfaces: Vec<Arc<[String]>>) -> Self {
         Self {
             surfaces,
             pending: String::new(),
@@ -87,6 +87,7 @@ impl Sentences {
         if self
             .surfaces
             .iter()
+            .flat_map(|surfaces| surfaces.iter())
             .any(|surface| self.pending[..at].ends_with(surface.as_str()))
         {
             return false;
@@ -96,22 +97,25 @@ impl Sentences {
 
     /// Whether the stop at `at` is, or may become, part of a known title or name.
     fn inside_surface(&self, at: usize) -> bool {
-        self.surfaces.iter().any(|surface| {
-            surface
-                .char_indices()
-                .filter(|(_, c)| matches!(c, '.' | '!' | '?'))
-                .any(|(stop, _)| {
-                    // The last character of a title may well end the sentence.
-                    if stop + 1 >= surface.len() || stop > at {
-                        return false;
-                    }
-                    let start = at - stop;
-                    let Some(here) = self.pending.get(start..) else {
-                        return false;
-                    };
-                    here.bytes().zip(surface.bytes()).all(|(a, b)| a == b)
-                })
-        })
+        self.surfaces
+            .iter()
+            .flat_map(|surfaces| surfaces.iter())
+            .any(|surface| {
+                surface
+                    .char_indices()
+                    .filter(|(_, c)| matches!(c, '.' | '!' | '?'))
+                    .any(|(stop, _)| {
+                        // The last character of a title may well end the sentence.
+                        if stop + 1 >= surface.len() || stop > at {
+                            return false;
+                        }
+                        let start = at - stop;
+                        let Some(here) = self.pending.get(start..) else {
+                            return false;
+                        };
+                        here.bytes().zip(surface.bytes()).all(|(a, b)| a == b)
+                    })
+            })
     }
 }
 
@@ -128,10 +132,10 @@ mod tests {
 
     #[test]
     fn stops_inside_titles_and_abbreviations_do_not_cut_however_the_text_is_streamed() {
-        let surfaces = Arc::new(vec![
-            "Good Night. And Good Luck".to_owned(),
-            "Mr. & Mrs. Smith".to_owned(),
-        ]);
+        let surfaces: Vec<Arc<[String]>> = vec![
+            Arc::new(["Good Night. And Good Luck".to_owned()]),
+            Arc::new(["Mr. & Mrs. Smith".to_owned()]),
+        ];
         let text =
             "Like Good Night. And Good Luck, it is by G. Clooney. You liked Mr. & Mrs. Smith! It fits? Yes";
         let expected = [
@@ -141,7 +145,7 @@ mod tests {
             "Yes",
         ];
         for step in [1, 2, 3, 7, 200] {
-            let mut cutter = Sentences::new(Arc::clone(&surfaces));
+            let mut cutter = Sentences::new(surfaces.clone());
             let mut found = Vec::new();
             let chars: Vec<char> = text.chars().collect();
             for chunk in chars.chunks(step) {

@@ -21,7 +21,7 @@ pub const TEMPLATE_REVISION: &str = "rules-2";
 /// The same request and style give the same text. Without a link the text says what the item is and that it is a change of
 /// pace (or, without a history, a place to start); it never invents one.
 pub fn template(pair: &Pair, history: &History, style: u32) -> Option<Explanation> {
-    template_within(&Vocabulary::default(), pair, history, style)
+    template_within(Vocabulary::standard(), pair, history, style)
 }
 
 /// [`template`] with a deployment's vocabulary.
@@ -84,10 +84,10 @@ fn written(
     points: &[Point],
     style: u32,
 ) -> Option<Explanation> {
-    let thing = match vocabulary.thing(&pair.item) {
+    let thing = match vocabulary.read(&pair.item).thing() {
         Thing::Title => history
             .liked()
-            .map(|i| vocabulary.thing(&i.item))
+            .map(|i| vocabulary.read(&i.item).thing())
             .find(|t| *t != Thing::Title)
             .unwrap_or(Thing::Title),
         thing => thing,

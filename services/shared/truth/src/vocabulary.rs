@@ -1,9 +1,11 @@
 //! What attribute names mean: the roles they play in a sentence, by one table that a deployment may extend.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use refract_domain::Item;
 
+use crate::reading::{Reading, Readings};
 use crate::text::fold;
 
 /// The part an attribute plays. Names that no table knows are `Other` and are spoken of by their own name.
@@ -224,10 +226,14 @@ const COMMON_GENRES: &[(&str, f32)] = &[
     ("short", 0.4),
 ];
 
-/// Maps attribute names to roles.
+/// Memory for the items that a vocabulary has read, in bytes, unless told otherwise: some ten thousand items.
+pub const READINGS_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Maps attribute names to roles, and reads items by them; keeps what it has read. Clones share that.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     roles: BTreeMap<String, Role>,
+    readings: Readings,
 }
 
 impl Default for Vocabulary {
@@ -236,7 +242,10 @@ impl Default for Vocabulary {
             .iter()
             .flat_map(|(role, names)| names.iter().map(|name| ((*name).to_owned(), *role)))
             .collect();
-        Self { roles }
+        Self {
+            roles,
+            readings: Readings::holding(READINGS_BYTES_DEFAULT),
+        }
     }
 }
 
@@ -244,10 +253,27 @@ impl Vocabulary {
     /// The defaults and, over them, a deployment's own names.
     pub fn with(names: impl IntoIterator<Item = (String, Role)>) -> Self {
         let mut vocabulary = Self::default();
+        let own = names.into_iter().map(|(name, role)| (label(&name), role));
+        vocabulary.roles.extend(own);
         vocabulary
-            .roles
-            .extend(names.into_iter().map(|(name, role)| (label(&name), role)));
-        vocabulary
+    }
+
+    /// The defaults, for who has no names of their own.
+    pub fn standard() -> &'static Self {
+        static STANDARD: LazyLock<Vocabulary> = LazyLock::new(Vocabulary::default);
+        &STANDARD
+    }
+
+    /// With this much memory for the items it has read.
+    #[must_use]
+    pub fn holding(mut self, bytes: u64) -> Self {
+        self.readings = Readings::holding(bytes);
+        self
+    }
+
+    /// The item as these names make it read.
+    pub fn read(&self, item: &Arc<Item>) -> Arc<Reading> {
+        self.readings.of(self, item)
     }
 
     /// The role of an attribute name, whatever its case, plural and way of joining words.

@@ -115,6 +115,9 @@ pub struct Config {
     /// Longest that the device may take over one batch; beyond it the process is taken out of service. Default `5m`.
     #[serde(with = "humantime_serde")]
     pub batch_max: Duration,
+    /// Bytes for items that were read for a prompt before: their words, values and names, folded and cut (a few KiB for a film).
+    /// Most of a history was read before; without this, reading takes longer than a small model. Default 67108864.
+    pub readings_bytes_max: u64,
     /// Tokens one sequence may produce, whatever its profile says. Default 256.
     pub new_tokens_max: usize,
 }
@@ -143,6 +146,7 @@ impl Default for Config {
             draft_tokens_max: engine.draft_tokens_max,
             step_draft_tokens_max: engine.step_draft_tokens_max,
             batch_max: engine.batch_max,
+            readings_bytes_max: refract_truth::vocabulary::READINGS_BYTES_DEFAULT,
             new_tokens_max: 256,
         }
     }

@@ -13,6 +13,7 @@ use refract_bundle::{Bundle, Decode, Prompt, Role};
 use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
 use refract_engine::{Choice, Engine, Generation, GenerationParams, PairRows, Request};
 use refract_model::Spec;
+use refract_truth::Vocabulary;
 
 pub use config::{Config, Device, InstructionSet, Precision};
 pub use refract_engine::{Event, Finish, Finished, Handle, Health};
@@ -55,7 +56,10 @@ impl Worker {
                 path: config.bundle.clone(),
             });
         }
-        let bundle = Bundle::open(&config.bundle)?.expect(role)?;
+        let vocabulary = Vocabulary::default().holding(config.readings_bytes_max);
+        let bundle = Bundle::open(&config.bundle)?
+            .expect(role)?
+            .with_vocabulary(vocabulary);
         let opened = refract_engine::open(&config.bundle, &config.open(bundle.manifest().precision))?;
         let (spec, choice) = (opened.spec, opened.choice);
         let mut params = GenerationParams::for_model(&spec, &opened.defaults);
@@ -121,7 +125,8 @@ impl Worker {
         self.engine.drain().await;
     }
 
-    /// Starts writing. A model with user and item tables is told whose and which (the published rule hashes ids to rows).
+    /// Starts writing. A slot model writes no slot that its prompt does not define. A model with user and item tables is told
+    /// whose and which (the published rule hashes ids to rows).
     pub fn generate(
         &self,
         prompt: &Prompt,
@@ -133,10 +138,12 @@ impl Worker {
             user: row(user.map_or("", UserId::expose), tables.users),
             item: row(item.as_str(), tables.items),
         });
+        let mut params = self.params.clone();
+        params.suppress_tokens.extend(&prompt.undefined);
         let request = Request {
             pairs,
             deadline: Some(deadline.instant()),
-            ..Request::new(prompt.ids.clone(), self.params.clone())
+            ..Request::new(prompt.ids.clone(), params)
         };
         self.handle.generate(request).map_err(|error| to_domain(&error))
     }

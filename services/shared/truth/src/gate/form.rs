@@ -13,7 +13,6 @@ use super::place::{
 use super::refusal::Refusal;
 use super::roles::cue_at;
 use super::token::{Found, Kind, Token};
-use crate::text::fold;
 use crate::vocabulary::Role;
 
 /// What sort of thing a known stretch is, where it can be only one.
@@ -121,7 +120,7 @@ impl Gate {
             found
                 .titles
                 .first()
-                .map(|t| fold(&self.known.subjects[*t].item.title))
+                .map(|t| self.known.subjects[*t].title_folded())
         };
         let twice = |n: usize| {
             slots[..n]

@@ -64,7 +64,7 @@ impl Gate {
                 return Err(Refusal::NoAffinity);
             }
             for title in &titles {
-                let id = &known.subjects[*title].item.id;
+                let id = known.subjects[*title].id();
                 known.affinity(id).ok_or(Refusal::NoAffinity)?;
                 evidence.push(Evidence::Affinity { item: id.clone() });
             }
@@ -91,7 +91,7 @@ impl Gate {
             }
         } else {
             for title in &own {
-                let item = &known.subjects[*title].item;
+                let item = known.subjects[*title].item();
                 let shared = known.common(*title, None);
                 // Two items of one decade are not alike for it; the decade must be said, here or in the sentence's other half.
                 let holds = |n: usize, value: &str| !known.holds(n, value, &Need::Any).is_empty();
@@ -114,7 +114,7 @@ impl Gate {
         for title in &titles {
             if !evidence.is_empty() || contrast {
                 evidence.push(Evidence::History {
-                    item: known.subjects[*title].item.id.clone(),
+                    item: known.subjects[*title].id().clone(),
                 });
             }
         }
@@ -141,7 +141,7 @@ impl Gate {
         let standing = |n: usize| self.known.subjects[n].standing;
         // Namesakes: the one that has most to do with the item is meant.
         let ties = |n: usize| {
-            let affinity = self.known.affinity(&self.known.subjects[n].item.id).is_some();
+            let affinity = self.known.affinity(self.known.subjects[n].id()).is_some();
             (
                 self.known.common(n, None).len() + usize::from(affinity),
                 standing(n) == Standing::Liked,
@@ -375,7 +375,7 @@ impl Gate {
         contrast: bool,
         evidence: &mut Evidences,
     ) {
-        let ids: Vec<_> = titles.iter().map(|n| &self.known.subjects[*n].item.id).collect();
+        let ids: Vec<_> = titles.iter().map(|n| self.known.subjects[*n].id()).collect();
         let said = |value: &str| {
             tokens
                 .iter()

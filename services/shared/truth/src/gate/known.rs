@@ -1,14 +1,15 @@
 //! What a request holds, indexed so that a text can be compared with it: titles, values, descriptions.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
-use refract_domain::{Affinity, Evidence, History, Item, ItemId, Pair, Signal};
+use refract_domain::{Affinity, Evidence, History, ItemId, Pair, Signal};
 
-use crate::lexicon::{genres, is_common};
-use crate::relations::{LIFT_MIN, decade};
-use crate::text::{DESCRIPTION_CHARS_MAX, TITLE_CHARS_MAX, VALUE_CHARS_MAX, Word, clean, fold, words};
-use crate::vocabulary::{Role, Vocabulary, label};
+use crate::lexicon::is_common;
+use crate::reading::{Names, Phrase, Reading, hashed};
+use crate::relations::LIFT_MIN;
+use crate::text::{Word, fold};
+use crate::vocabulary::{Role, Vocabulary};
 
 /// How the user stands to an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,24 +20,11 @@ pub(crate) enum Standing {
     Disliked,
 }
 
-/// An item of the request with its words.
+/// An item of the request.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    pub(crate) item: Arc<Item>,
+    pub(crate) reading: Arc<Reading>,
     pub(crate) standing: Standing,
-    pub(crate) values: Vec<Held>,
-    /// Words of the description, and of premises.
-    pub(crate) description: Vec<Word>,
-    /// Every word of values and description, singular, for single words of a text.
-    pub(crate) stems: Vec<String>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) attribute: String,
-    pub(crate) role: Role,
-    pub(crate) folded: String,
-    pub(crate) value: String,
 }
 
 /// What a stretch of words may stand for.
@@ -47,14 +35,6 @@ pub(crate) enum Meaning {
     Value(String),
     /// The spoken name of an attribute.
     Label(String),
-}
-
-#[derive(Debug)]
-struct Phrase {
-    words: Vec<String>,
-    /// The text must have a capital where this is true.
-    capitals: Vec<bool>,
-    meaning: Meaning,
 }
 
 /// What a value is asked to be.
@@ -71,17 +51,19 @@ pub(crate) enum Need {
 pub(crate) struct Known {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) affinities: Vec<Affinity>,
-    premise: Option<Evidence>,
-    index: HashMap<String, Vec<Phrase>>,
-    /// Surfaces with a stop inside, or that end like an abbreviation, for cutting sentences.
-    pub(crate) stopped: Arc<Vec<String>>,
+    /// Of all phrases of all subjects: the first word hashed, the subject, the phrase; in order.
+    index: OnceLock<Vec<(u64, u32, u32)>>,
 }
 
 impl Known {
     pub(crate) fn new(vocabulary: &Vocabulary, pair: &Pair, history: &History) -> Self {
-        let mut subjects = vec![Subject::new(vocabulary, &pair.item, Standing::Recommended)];
+        let mut subjects = vec![Subject {
+            reading: vocabulary.read(&pair.item),
+            standing: Standing::Recommended,
+        }];
+        let mut met: HashSet<&ItemId> = HashSet::new();
         for interaction in history.interactions().iter().rev() {
-            if subjects.iter().skip(1).any(|s| s.item.id == interaction.item.id) {
+            if !met.insert(&interaction.item.id) {
                 continue;
             }
             let standing = match interaction.signal {
@@ -89,89 +71,33 @@ impl Known {
                 Signal::Seen => Standing::Seen,
                 Signal::Disliked => Standing::Disliked,
             };
-            subjects.push(Subject::new(vocabulary, &interaction.item, standing));
+            subjects.push(Subject {
+                reading: vocabulary.read(&interaction.item),
+                standing,
+            });
         }
-        let mut known = Self {
+        Self {
             subjects,
             affinities: pair.affinities.clone(),
-            premise: crate::premise::premise(vocabulary, &pair.item).map(|premise| premise.evidence),
-            index: HashMap::new(),
-            stopped: Arc::default(),
-        };
-        known.build();
-        known
+            index: OnceLock::new(),
+        }
     }
 
-    fn build(&mut self) {
-        let mut phrases: Vec<(String, Meaning, bool)> = Vec::new();
-        let mut stopped = Vec::new();
-        for (n, subject) in self.subjects.iter().enumerate() {
-            let title = clean(&subject.item.title, TITLE_CHARS_MAX);
-            for alias in title_aliases(&title) {
-                phrases.push((alias, Meaning::Title(n), true));
-            }
-            stopped.push(title);
-            for held in &subject.values {
-                let any_case = held.role == Role::Genre;
-                phrases.push((held.value.clone(), Meaning::Value(held.folded.clone()), !any_case));
-                if held.role.is_name()
-                    && let Some(surname) = surname(&held.value)
-                {
-                    phrases.push((surname, Meaning::Value(held.folded.clone()), true));
-                }
-                if held.role == Role::Other {
-                    phrases.push((
-                        label(&held.attribute),
-                        Meaning::Label(label(&held.attribute)),
-                        false,
-                    ));
-                }
-                stopped.push(held.value.clone());
-            }
-        }
-        for (surface, meaning, cased) in phrases {
-            let cut = words(&surface);
-            let capitals: Vec<bool> = cut
-                .iter()
-                .map(|w| cased && w.capital && !matches!(w.folded.as_str(), "a" | "an" | "the"))
-                .collect();
-            // Lower-case everyday words ("good", "you liked") cannot be told from the text around them.
-            let tells = capitals.iter().any(|c| *c) || cut.iter().any(|w| !is_common(&w.folded));
-            let Some(first) = cut.first().filter(|_| tells) else {
-                continue;
-            };
-            let phrase = Phrase {
-                words: cut.iter().map(|w| w.folded.clone()).collect(),
-                capitals,
-                meaning,
-            };
-            let list = self.index.entry(first.folded.clone()).or_default();
-            if !list.iter().any(|p| {
-                p.words == phrase.words && p.meaning == phrase.meaning && p.capitals == phrase.capitals
-            }) {
-                list.push(phrase);
-            }
-        }
-        for list in self.index.values_mut() {
-            list.sort_by_key(|phrase| std::cmp::Reverse(phrase.words.len()));
-        }
-        let inner_stop = |s: &str| {
-            s.char_indices()
-                .any(|(at, c)| matches!(c, '.' | '!' | '?') && at + 1 < s.len())
-        };
-        let short_end = |s: &str| s.rsplit(' ').next().is_some_and(|last| last.chars().count() <= 4);
-        stopped.retain(|s| inner_stop(s) || short_end(s));
-        stopped.sort();
-        stopped.dedup();
-        self.stopped = Arc::new(stopped);
+    /// Surfaces whose stops end no sentence.
+    pub(crate) fn stopped(&self) -> Vec<Arc<[String]>> {
+        let stopped = self.subjects.iter().map(|subject| &subject.stopped);
+        stopped
+            .filter(|surfaces| !surfaces.is_empty())
+            .map(Arc::clone)
+            .collect()
     }
 
     /// The longest known stretch at the start of `text`: how many words, and all it may mean.
     pub(crate) fn longest(&self, text: &[&Word], sentence_start: bool) -> Option<(usize, Vec<Meaning>)> {
-        let list = self.index.get(&text.first()?.folded)?;
+        let first = hashed(&text.first()?.folded);
         let mut length = 0;
-        let mut meanings = Vec::new();
-        for phrase in list {
+        let mut meanings: Vec<Meaning> = Vec::new();
+        for (n, phrase) in self.phrases_from(first) {
             if phrase.words.len() < length || phrase.words.len() > text.len() {
                 continue;
             }
@@ -184,15 +110,40 @@ impl Known {
                 .all(|((word, capital), w)| *word == w.folded && (!capital || w.capital || w.has_digit()));
             // "It follows …": a title of one everyday word is not meant at the start of a sentence.
             let everyday = sentence_start && phrase.words.len() == 1 && is_common(&phrase.words[0]);
-            if fits && !everyday {
-                if phrase.words.len() > length {
-                    meanings.clear();
-                }
-                length = phrase.words.len();
-                meanings.push(phrase.meaning.clone());
+            if !fits || everyday {
+                continue;
+            }
+            if phrase.words.len() > length {
+                meanings.clear();
+            }
+            length = phrase.words.len();
+            let meaning = match &phrase.names {
+                Names::Title => Meaning::Title(n),
+                Names::Value(folded) => Meaning::Value(folded.clone()),
+                Names::Label(spoken) => Meaning::Label(spoken.clone()),
+            };
+            if !meanings.contains(&meaning) {
+                meanings.push(meaning);
             }
         }
         (length > 0).then_some((length, meanings))
+    }
+
+    /// Phrases with this first word, with the numbers of their subjects.
+    fn phrases_from(&self, first: u64) -> impl Iterator<Item = (usize, &Phrase)> {
+        let index = self.index.get_or_init(|| {
+            let all = (0u32..).zip(&self.subjects).flat_map(|(n, subject)| {
+                (0u32..)
+                    .zip(&subject.phrases)
+                    .map(move |(p, phrase)| (phrase.first, n, p))
+            });
+            let mut index: Vec<_> = all.collect();
+            index.sort_unstable();
+            index
+        });
+        let start = index.partition_point(|(hash, ..)| *hash < first);
+        let found = index[start..].iter().take_while(move |(hash, ..)| *hash == first);
+        found.map(|&(_, n, p)| (n as usize, &self.subjects[n as usize].phrases[p as usize]))
     }
 
     /// Length of the stretch at the start of `text` that the item's description has word for word.
@@ -223,18 +174,18 @@ impl Known {
                     && match need {
                         Need::Any => true,
                         Need::Role(role) => held.role == *role,
-                        Need::Label(spoken) => label(&held.attribute) == *spoken,
+                        Need::Label(spoken) => held.label == *spoken,
                     }
             })
             .map(|held| Evidence::Attribute {
-                item: subject.item.id.clone(),
+                item: subject.id().clone(),
                 name: held.attribute.clone(),
-                value: subject.original(held),
+                value: held.original.clone(),
             })
             .collect();
         if evidence.is_empty() && *need == Need::Any && subject.describes(value) {
             evidence.push(Evidence::Description {
-                item: subject.item.id.clone(),
+                item: subject.id().clone(),
             });
         }
         evidence
@@ -254,14 +205,14 @@ impl Known {
             let shared = other.values.iter().filter(|o| {
                 o.folded == held.folded
                     && o.role == held.role
-                    && (held.role != Role::Other || label(&o.attribute) == label(&held.attribute))
+                    && (held.role != Role::Other || o.label == held.label)
             });
             for o in shared {
                 for (s, h) in [(item, held), (other, o)] {
                     let found = Evidence::Attribute {
-                        item: s.item.id.clone(),
+                        item: s.id().clone(),
                         name: h.attribute.clone(),
-                        value: s.original(h),
+                        value: h.original.clone(),
                     };
                     if !evidence.contains(&found) {
                         evidence.push(found);
@@ -274,8 +225,12 @@ impl Known {
 
     /// Where the item's premise stands.
     pub(crate) fn premise_evidence(&self) -> Evidence {
-        let item = self.subjects[0].item.id.clone();
-        self.premise.clone().unwrap_or(Evidence::Description { item })
+        let item = &self.subjects[0];
+        let description = || Evidence::Description {
+            item: item.id().clone(),
+        };
+        item.premise()
+            .map_or_else(description, |premise| premise.evidence.clone())
     }
 
     pub(crate) fn affinity(&self, id: &ItemId) -> Option<&Affinity> {
@@ -286,14 +241,14 @@ impl Known {
 
     pub(crate) fn subject_of(&self, id: &ItemId) -> Option<usize> {
         // The history's view first: an item that was seen before may be recommended again.
-        self.subjects.iter().position(|s| s.item.id == *id)
+        self.subjects.iter().position(|s| s.id() == id)
     }
 
     pub(crate) fn history_of(&self, id: &ItemId) -> Option<usize> {
         self.subjects
             .iter()
             .skip(1)
-            .position(|s| s.item.id == *id)
+            .position(|s| s.id() == id)
             .map(|n| n + 1)
     }
 
@@ -306,11 +261,15 @@ impl Known {
             Evidence::Attribute { item, name, value } => self.subject_of(item).is_some_and(|n| {
                 let subject = &self.subjects[n];
                 subject.standing != Standing::Disliked
-                    && subject.item.values(name).iter().any(|v| fold(v) == fold(value))
+                    && subject
+                        .item()
+                        .values(name)
+                        .iter()
+                        .any(|v| v == value || fold(v) == fold(value))
             }),
             Evidence::Description { item } => self
                 .subject_of(item)
-                .is_some_and(|n| !self.subjects[n].item.description.trim().is_empty()),
+                .is_some_and(|n| !self.subjects[n].item().description.trim().is_empty()),
             Evidence::Affinity { item } => self.history_of(item).is_some() && self.affinity(item).is_some(),
             Evidence::Fact { .. } => false,
         }
@@ -318,143 +277,15 @@ impl Known {
 }
 
 impl Subject {
-    fn new(vocabulary: &Vocabulary, item: &Arc<Item>, standing: Standing) -> Self {
-        const VALUES_MAX: usize = 24;
-        let mut values = Vec::new();
-        let mut description = words(&clean(&item.description, DESCRIPTION_CHARS_MAX));
-        for (attribute, held) in &item.attributes {
-            let role = vocabulary.role(attribute);
-            for value in held.iter().take(VALUES_MAX) {
-                if role == Role::Premise {
-                    description.extend(words(&clean(value, DESCRIPTION_CHARS_MAX)));
-                    continue;
-                }
-                if role == Role::Hidden {
-                    continue;
-                }
-                let value = clean(value, VALUE_CHARS_MAX);
-                let decade = if role == Role::Year { decade(&value) } else { None };
-                for value in [Some(value), decade].into_iter().flatten() {
-                    values.push(Held {
-                        attribute: attribute.clone(),
-                        role,
-                        folded: fold(&value),
-                        value,
-                    });
-                }
-            }
-        }
-        let mut stems: Vec<String> = values
-            .iter()
-            .flat_map(|held| words(&held.value))
-            .chain(description.iter().cloned())
-            .map(|w| stem(&w.folded))
-            .collect();
-        stems.sort();
-        stems.dedup();
-        Self {
-            item: Arc::clone(item),
-            standing,
-            values,
-            description,
-            stems,
-        }
-    }
-
-    /// The value as the item has it (a decade stands for its year).
-    fn original(&self, held: &Held) -> String {
-        let values = self.item.values(&held.attribute);
-        let exact = values
-            .iter()
-            .find(|v| fold(&clean(v, VALUE_CHARS_MAX)) == held.folded);
-        let found = exact.or_else(|| {
-            values
-                .iter()
-                .find(|v| decade(v).is_some_and(|d| d == held.folded))
-        });
-        found.cloned().unwrap_or_else(|| held.value.clone())
-    }
-
-    /// Whether the description has these words in a row.
-    pub(crate) fn describes(&self, folded: &str) -> bool {
-        let wanted = words(folded);
-        !wanted.is_empty()
-            && self
-                .description
-                .windows(wanted.len())
-                .any(|w| w.iter().zip(&wanted).all(|(a, b)| a.folded == b.folded))
-    }
-
-    /// Whether a genre or theme word is in its data, whatever its ending.
-    pub(crate) fn speaks_of(&self, term: &str) -> bool {
-        let parts: Vec<String> = words(&canonical(term)).iter().map(|w| stem(&w.folded)).collect();
-        parts.iter().all(|part| self.stems.binary_search(part).is_ok())
+    pub(crate) fn id(&self) -> &ItemId {
+        &self.reading.item().id
     }
 }
 
-fn canonical(term: &str) -> String {
-    match term {
-        "sci fi" | "scifi" => "science fiction".to_owned(),
-        "romcom" => "romantic comedy".to_owned(),
-        other => other.to_owned(),
-    }
-}
+impl std::ops::Deref for Subject {
+    type Target = Reading;
 
-/// The common beginning of a word's forms, by a short table and the plural.
-pub(crate) fn stem(word: &str) -> String {
-    let stemmed = match word {
-        "romantic" | "romances" => "romance",
-        "comedies" | "comedic" => "comedy",
-        "dramatic" => "drama",
-        "animation" => "animated",
-        "biopic" | "biographical" => "biography",
-        "historical" => "history",
-        "satirical" => "satire",
-        "wartime" => "war",
-        "gangsters" | "mob" | "mafia" => "gangster",
-        "spies" => "spy",
-        "superheroes" => "superhero",
-        "musicals" | "music" => "musical",
-        other => other,
-    };
-    if let Some(stem) = stemmed.strip_suffix("ies").filter(|s| s.len() > 2) {
-        return format!("{stem}y");
+    fn deref(&self) -> &Reading {
+        &self.reading
     }
-    match stemmed
-        .strip_suffix('s')
-        .filter(|s| s.len() > 2 && !s.ends_with('s'))
-    {
-        Some(stem) => stem.to_owned(),
-        None => stemmed.to_owned(),
-    }
-}
-
-/// A title as people write it: without "(1995)", and with its article in front.
-fn title_aliases(title: &str) -> Vec<String> {
-    let mut aliases = vec![title.to_owned()];
-    let bare = title.rsplit_once(" (").filter(|(_, year)| {
-        year.strip_suffix(')')
-            .is_some_and(|y| y.len() == 4 && y.bytes().all(|b| b.is_ascii_digit()))
-    });
-    let bare = bare.map_or(title, |(bare, _)| bare);
-    if bare != title {
-        aliases.push(bare.to_owned());
-    }
-    if let Some((rest, article)) = bare.rsplit_once(", ")
-        && matches!(article, "The" | "A" | "An")
-    {
-        aliases.push(format!("{article} {rest}"));
-    }
-    aliases
-}
-
-fn surname(name: &str) -> Option<String> {
-    let cut = words(name);
-    let last = cut.last().filter(|_| cut.len() > 1)?;
-    let surface = &name[last.span.clone()];
-    let telling = surface.chars().count() >= 4
-        && last.capital
-        && !is_common(&last.folded)
-        && !genres().contains(last.folded.as_str());
-    telling.then(|| surface.to_owned())
 }

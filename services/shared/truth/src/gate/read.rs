@@ -9,7 +9,7 @@ use super::token::{Found, Kind, Token};
 use super::{Gate, cues::Cue};
 use crate::lexicon::{genres, is_common};
 use crate::render::{Mention, Target};
-use crate::text::{TITLE_CHARS_MAX, Word, fold, words};
+use crate::text::{Word, fold, words};
 use crate::vocabulary::{Role, label};
 
 impl Gate {
@@ -179,10 +179,10 @@ impl Gate {
                 .any(|t| match &t.kind {
                     Kind::Found(found) => {
                         found.plot
-                            || found.titles.iter().any(|n| {
-                                crate::text::clean(&self.known.subjects[*n].item.title, TITLE_CHARS_MAX)
-                                    .contains(c)
-                            })
+                            || found
+                                .titles
+                                .iter()
+                                .any(|n| self.known.subjects[*n].title.contains(c))
                             || found.values.iter().any(|v| v.contains(c))
                     }
                     _ => false,

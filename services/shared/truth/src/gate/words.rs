@@ -5,7 +5,6 @@ use refract_domain::Evidence;
 use super::Gate;
 use super::cues::{COUNTS, Cue, Side};
 use super::judge::Evidences;
-use super::known;
 use super::refusal::Refusal;
 use super::roles::cue_at;
 use super::token::{Kind, Sentence, Token};
@@ -82,7 +81,7 @@ impl Gate {
             .is_some_and(|t| matches!(&t.kind, Kind::Word(w) if w.folded == "times"));
         times
             && tokens.iter().flat_map(Token::titles).any(|title| {
-                let id = &self.known.subjects[title].item.id;
+                let id = self.known.subjects[title].id();
                 self.known
                     .affinity(id)
                     .is_some_and(|a| (a.lift - number).abs() <= 0.5)
@@ -132,22 +131,25 @@ impl Gate {
 
     pub(super) fn word_evidence(&self, subject: usize, term: &str) -> Option<Evidence> {
         let subject = &self.known.subjects[subject];
-        let stems: Vec<String> = words(term).iter().map(|w| known::stem(&w.folded)).collect();
+        let stems: Vec<String> = words(term)
+            .iter()
+            .map(|w| crate::reading::stem(&w.folded))
+            .collect();
         let held = subject.values.iter().find(|held| {
             let own: Vec<String> = words(&held.value)
                 .iter()
-                .map(|w| known::stem(&w.folded))
+                .map(|w| crate::reading::stem(&w.folded))
                 .collect();
             stems.iter().all(|s| own.contains(s))
         });
         Some(match held {
             Some(held) => Evidence::Attribute {
-                item: subject.item.id.clone(),
+                item: subject.id().clone(),
                 name: held.attribute.clone(),
                 value: held.value.clone(),
             },
             None => Evidence::Description {
-                item: subject.item.id.clone(),
+                item: subject.id().clone(),
             },
         })
     }
