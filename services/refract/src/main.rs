@@ -31,6 +31,10 @@ use refract_chassis::{config, telemetry};
 
 use crate::cli::{Cli, Command, Eval, Import};
 
+/// Requests are made of many small strings that one thread takes and another gives back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -100,6 +100,13 @@ impl Bundle {
         self
     }
 
+    /// With this much memory for items that were read before.
+    #[must_use]
+    pub fn holding_readings(mut self, bytes: u64) -> Self {
+        self.vocabulary = Arc::new(Vocabulary::clone(&self.vocabulary).holding(bytes));
+        self
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -19,4 +19,5 @@ pub use error::Error;
 pub use facts::point_of;
 pub use fill::{Filler, SENTENCES_MAX};
 pub use manifest::{Decode, MANIFEST_FILE, Manifest, Mode, Precision, Role, TemplateKind};
+pub use refract_truth::vocabulary::READINGS_BYTES_DEFAULT;
 pub use tokenizer::{TOKENIZER_FILE, TextStream, Tokenizer, write_slot_tokenizer};

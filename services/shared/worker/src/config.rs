@@ -146,7 +146,7 @@ impl Default for Config {
             draft_tokens_max: engine.draft_tokens_max,
             step_draft_tokens_max: engine.step_draft_tokens_max,
             batch_max: engine.batch_max,
-            readings_bytes_max: refract_truth::vocabulary::READINGS_BYTES_DEFAULT,
+            readings_bytes_max: refract_bundle::READINGS_BYTES_DEFAULT,
             new_tokens_max: 256,
         }
     }

@@ -13,7 +13,6 @@ use refract_bundle::{Bundle, Decode, Prompt, Role};
 use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
 use refract_engine::{Choice, Engine, Generation, GenerationParams, PairRows, Request};
 use refract_model::Spec;
-use refract_truth::Vocabulary;
 
 pub use config::{Config, Device, InstructionSet, Precision};
 pub use refract_engine::{Event, Finish, Finished, Handle, Health};
@@ -56,10 +55,9 @@ impl Worker {
                 path: config.bundle.clone(),
             });
         }
-        let vocabulary = Vocabulary::default().holding(config.readings_bytes_max);
         let bundle = Bundle::open(&config.bundle)?
             .expect(role)?
-            .with_vocabulary(vocabulary);
+            .holding_readings(config.readings_bytes_max);
         let opened = refract_engine::open(&config.bundle, &config.open(bundle.manifest().precision))?;
         let (spec, choice) = (opened.spec, opened.choice);
         let mut params = GenerationParams::for_model(&spec, &opened.defaults);
