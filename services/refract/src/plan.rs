@@ -1,6 +1,7 @@
 //! `refract plan`: how many machines of each kind, and what they cost; from measured times, checked against real processes.
 
 mod calibrate;
+mod trial;
 mod validate;
 
 use std::io::Write as _;

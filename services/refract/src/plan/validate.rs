@@ -1,23 +1,26 @@
 //! Holds the simulation against real processes: the same arrivals, the same users, and by how much it was wrong.
 //!
-//! How much stations on one machine slow each other down, and what the caller adds, is no station's own time: both are found from
-//! other users' requests at the highest rate, where they tell most, and then all rates are predicted with them.
+//! A machine at work is not the idle one on which stations were measured: how much faster or slower its jobs are, and what the caller
+//! adds, is found from other users' requests at the highest rate. Rates below lie between that and the idle machine.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use refract_client::{Options, Refract};
-use refract_loadtest::drive::{self, Load};
 use refract_loadtest::plot::{Line, Plot};
-use refract_loadtest::schedule::{self, Arrivals};
-use refract_loadtest::summary::{Objectives, Summary};
+use refract_loadtest::summary::Summary;
 use refract_plan::Plan;
-use refract_plan::simulate::{Known, Run, Seen, Size, simulate};
 
+use super::trial::{AtWork, Trial};
 use crate::cli;
 
 /// What the prediction is wished to be wrong by at most.
 const ERROR_GOAL: f64 = 0.15;
+const WARM_UP: Duration = Duration::from_secs(10);
+/// Share of requests whose user was never seen before.
+const STRANGERS_MAX: f64 = 0.25;
+/// With fewer, a load says little about Oracles.
+const STRANGERS_MIN: f64 = 0.05;
 
 /// One machine runs everything (`refract serve all`). `users` are strangers to it.
 pub(crate) async fn compare(plan: &Plan, target: &str, users: &[String], args: &cli::Plan) -> Result<()> {
@@ -28,30 +31,42 @@ pub(crate) async fn compare(plan: &Plan, target: &str, users: &[String], args: &
     let doors = (0..4)
         .map(|_| Refract::connect(options.clone()))
         .collect::<Result<Vec<_>, _>>()?;
-    // One share of users for warming up, one for finding the sharing, one for each load, so that nothing is remembered from one
-    // to the next.
-    let part = users.len() / (rates.len() + 2);
-    ensure!(part > 0, "too few users are left to load with");
-    let mut parts = users.chunks(part);
-    let mut share = || parts.next().unwrap_or_default();
     let highest = rates.iter().copied().fold(0.0, f64::max);
+    // Nobody of one load is remembered in another; in each, the same share of requests is a stranger's.
+    let lasting = args.duration.as_secs_f64() * (highest + rates.iter().sum::<f64>());
+    let requests = highest * WARM_UP.as_secs_f64() + lasting;
+    let strangers = (0.9 * users.len() as f64 / requests).min(STRANGERS_MAX);
+    ensure!(
+        strangers >= STRANGERS_MIN,
+        "{} users are too few strangers for these loads: lower --rates or --duration",
+        users.len()
+    );
+    let mut rest = users;
+    let mut load = |plan, rate, length, seed| {
+        let trial = Trial::new(plan, rate, length, strangers, rest, seed);
+        rest = &rest[trial.users.len()..];
+        trial
+    };
     // A young process still takes memory: that is no part of how it works.
-    Trial::new(plan, highest, WARM_UP, share(), args.seed ^ 0x3a43)
+    load(plan, highest, WARM_UP, args.seed ^ 0x3a43)
         .measure(&doors)
         .await;
-    let fitting = Trial::new(plan, highest, args.duration, share(), args.seed ^ 0x5eed);
+    let fitting = load(plan, highest, args.duration, args.seed ^ 0x5eed);
     let measured = fitting.measure(&doors).await;
-    let (plan, sharing) = &fitting.fit(&measured);
-    let sharing = *sharing;
+    let at_work = fitting.fit(&measured);
     if !args.json {
-        println!("sharing {sharing:.2}: what another station at work adds, found at {highest}/s");
+        let AtWork { pace, way_ms } = at_work;
+        println!(
+            "at {highest}/s a job takes {pace:.2} of what it takes an idle machine, and the way {way_ms:.1} ms for {:.1}",
+            plan.load.way_ms
+        );
         println!("{:28} {:>12} {:>12} {:>9}", "", "predicted", "measured", "error");
     }
     let mut worst = 0.0f64;
     let mut pairs = Vec::new();
     for rate in rates {
-        let trial = Trial::new(plan, *rate, args.duration, share(), args.seed);
-        let predicted = trial.predict(sharing);
+        let trial = load(plan, *rate, args.duration, args.seed);
+        let predicted = trial.predict(&at_work.plan(plan, rate / highest));
         let measured = trial.measure(&doors).await;
         let seen = |percent| measured.quantile("complete", percent).unwrap_or_default();
         for (name, unit, predicted, measured) in [
@@ -96,130 +111,6 @@ pub(crate) async fn compare(plan: &Plan, target: &str, users: &[String], args: &
         std::fs::write(file, plot(&pairs)).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())
-}
-
-const WARM_UP: Duration = Duration::from_secs(10);
-
-/// One load: when who asks.
-struct Trial<'a> {
-    plan: &'a Plan,
-    rate: f64,
-    length: Duration,
-    seed: u64,
-    starts: Vec<Duration>,
-    /// Numbers into `users`.
-    askers: Vec<usize>,
-    users: &'a [String],
-}
-
-/// Draws of job sizes that are averaged over: the arrivals are given, the jobs are not known.
-const DRAWS: u64 = 16;
-
-/// Halvings of the interval in which the sharing lies.
-const HALVINGS: u32 = 12;
-const SHARING_MAX: f64 = 4.0;
-
-impl<'a> Trial<'a> {
-    fn new(plan: &'a Plan, rate: f64, length: Duration, users: &'a [String], seed: u64) -> Self {
-        let starts = schedule::starts(Arrivals::Poisson, rate, length, seed);
-        let askers = schedule::askers(users, plan.load.zipf, starts.len(), seed);
-        Self {
-            plan,
-            rate,
-            length,
-            seed,
-            starts,
-            askers,
-            users,
-        }
-    }
-
-    /// Quantiles averaged over the draws.
-    fn predict(&self, sharing: f64) -> Seen {
-        let one = Size {
-            ranker: 1,
-            oracle: 1,
-            prism: 1,
-        };
-        let run = |draws| Run {
-            rate: self.rate,
-            duration: self.length,
-            known: Known::Askers(self.askers.clone()),
-            sharing,
-            seed: self.seed,
-            draws,
-        };
-        let mut all = (0..DRAWS).map(|draws| simulate(self.plan, one, &run(draws)));
-        let mut sum = all.next().expect("there is a draw");
-        for seen in all {
-            sum.answered_per_second += seen.answered_per_second;
-            for (sum, one) in sum.complete_ms.iter_mut().zip(seen.complete_ms) {
-                *sum += one;
-            }
-        }
-        sum.answered_per_second /= DRAWS as f64;
-        sum.complete_ms.iter_mut().for_each(|sum| *sum /= DRAWS as f64);
-        sum
-    }
-
-    async fn measure(&self, doors: &[Refract]) -> Summary {
-        let load = Load {
-            users: self.askers.iter().map(|n| self.users[*n].clone()).collect(),
-            starts: self.starts.clone(),
-            limit: self.plan.load.items,
-            in_flight_max: 10_000,
-        };
-        let outcomes = drive::run(doors, load).await;
-        // What is still under way belongs to this load and not to the next.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        Summary::of(&outcomes, self.length, &Objectives::default())
-    }
-
-    /// Plan and sharing with which this load comes out as measured: the quickest requests say what the caller itself adds (a
-    /// timer that is late, connections, its own share of the processors), the bulk how much stations share.
-    fn fit(&self, measured: &Summary) -> (Plan, f64) {
-        let measured = measured.curves_ms.get("complete").map_or(&[][..], Vec::as_slice);
-        let (mut plan, mut sharing) = (self.plan.clone(), 0.0);
-        for _ in 0..FITS {
-            let trial = Trial {
-                plan: &plan,
-                users: self.users,
-                starts: self.starts.clone(),
-                askers: self.askers.clone(),
-                ..*self
-            };
-            sharing = trial.sharing(mean(measured, BULK));
-            let late = mean(measured, QUICKEST) - mean(&trial.predict(sharing).complete_ms, QUICKEST);
-            plan.load.way_ms = (plan.load.way_ms + late).max(0.0);
-        }
-        (plan, sharing)
-    }
-
-    /// The sharing with which the mean of the bulk comes out as measured.
-    fn sharing(&self, measured_ms: f64) -> f64 {
-        let (mut low, mut high) = (0.0, SHARING_MAX);
-        for _ in 0..HALVINGS {
-            let middle = f64::midpoint(low, high);
-            if mean(&self.predict(middle).complete_ms, BULK) > measured_ms {
-                high = middle
-            } else {
-                low = middle
-            }
-        }
-        f64::midpoint(low, high)
-    }
-}
-
-/// Each of the two makes the other a little wrong: they settle soon.
-const FITS: usize = 4;
-/// Quantiles; the few slowest of a short load say more of chance.
-const BULK: std::ops::Range<usize> = 5..96;
-const QUICKEST: std::ops::Range<usize> = 5..16;
-
-/// Of a part of a curve of quantiles.
-fn mean(curve: &[f64], part: std::ops::Range<usize>) -> f64 {
-    let part = curve.get(part).unwrap_or(curve);
-    part.iter().sum::<f64>() / part.len().max(1) as f64
 }
 
 /// Predicted and measured quantiles of each load over each other.

@@ -43,8 +43,8 @@ pub fn mean_of(station: &Station, many: usize) -> f64 {
         for job in 0..many {
             node.take(station, 0.0, job, drawn_size(station.spread, &mut draw));
         }
-        while let Some(at) = node.next_end(station, 1.0) {
-            node.advance(station, at, 1.0);
+        while let Some(at) = node.next_end(station, 0.0) {
+            node.advance(station, at, 0.0);
             node.end();
             sum += at;
         }

@@ -39,8 +39,8 @@ pub struct Run {
     pub rate: f64,
     pub duration: Duration,
     pub known: Known,
-    /// Where all stations stand on one machine: how much each other one at work slows a station down. 1: two at work
-    /// take twice as long, as on one processor; 0: each has a machine, or processors enough, of its own.
+    /// Where all stations stand on one machine: as how many of its own each job of another station slows a station's jobs down. 1:
+    /// as one, as on processors shared by all; 0: each station has a machine, or processors enough, of its own.
     pub sharing: f64,
     /// Of the arrivals: the same seed is the same schedule as the load generator's.
     pub seed: u64,
@@ -174,7 +174,6 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
     let (mut hits, mut without, mut explained) = (0usize, 0usize, 0usize);
     let mut last = 0.0f64;
     while let Some(Reverse((Time(now), _, event))) = it.events.pop() {
-        last = last.max(now);
         match event {
             Event::Arrives(request) => it.send(RANKER, now, About::Request(request)),
             Event::Ends(station, node, version) => {
@@ -184,6 +183,7 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                 let Some(about) = it.end(station, node, now) else {
                     continue;
                 };
+                last = now;
                 match about {
                     About::Request(request) => {
                         slates.push(now - it.requests[request].begun + plan.load.way_ms);
@@ -278,63 +278,55 @@ impl Simulation<'_> {
         let size = self.requests[request].size * drawn_size(self.stations[station].spread, &mut self.draw);
         self.jobs.push((about, station, node));
         let job = self.jobs.len() - 1;
-        let before = self.settle(station, node, now);
+        self.settle(station, node, now);
         self.pools[station][node].take(self.stations[station], now, job, size);
-        self.foresee(station, node, before);
+        self.foresee(station, node);
     }
 
     fn end(&mut self, station: usize, node: usize, now: f64) -> Option<About> {
-        let before = self.settle(station, node, now);
+        self.settle(station, node, now);
         let job = self.pools[station][node].end()?;
-        self.foresee(station, node, before);
+        self.foresee(station, node);
         Some(self.jobs[job].0)
     }
 
-    /// Which stations are at work; without sharing nobody needs to know.
-    fn at_work(&self) -> [bool; 3] {
+    /// Jobs of other stations that count as so many more of this one's own.
+    fn beside(&self, station: usize) -> f64 {
         if self.sharing == 0.0 {
-            return [false; 3];
+            return 0.0;
         }
-        [RANKER, ORACLE, PRISM].map(|station| self.pools[station].iter().any(Node::is_active))
-    }
-
-    fn slow(&self, station: usize, at_work: [bool; 3]) -> f64 {
         let others = [RANKER, ORACLE, PRISM]
             .into_iter()
-            .filter(|other| *other != station && at_work[*other]);
-        1.0 + self.sharing * others.count() as f64
+            .filter(|other| *other != station);
+        let running = others.flat_map(|other| &self.pools[other]).map(Node::running);
+        self.sharing * running.sum::<usize>() as f64
     }
 
     /// Before anything changes, progress so far is noted at the old pace: on a shared machine everybody's.
-    fn settle(&mut self, station: usize, node: usize, now: f64) -> [bool; 3] {
-        let at_work = self.at_work();
+    fn settle(&mut self, station: usize, node: usize, now: f64) {
         if self.sharing == 0.0 {
-            self.pools[station][node].advance(self.stations[station], now, 1.0);
-            return at_work;
+            self.pools[station][node].advance(self.stations[station], now, 0.0);
+            return;
         }
         for station in [RANKER, ORACLE, PRISM] {
-            let slow = self.slow(station, at_work);
+            let beside = self.beside(station);
             for node in &mut self.pools[station] {
-                node.advance(self.stations[station], now, slow);
+                node.advance(self.stations[station], now, beside);
             }
         }
-        at_work
     }
 
-    /// Announces the next end of a node, and of all others if a station began or ended to work, for then all paces
-    /// change.
-    fn foresee(&mut self, station: usize, node: usize, before: [bool; 3]) {
-        let at_work = self.at_work();
-        let all = at_work != before;
+    /// Announces the next end of a node; on a shared machine of all, for all paces have changed.
+    fn foresee(&mut self, station: usize, node: usize) {
         for s in [RANKER, ORACLE, PRISM] {
-            let slow = self.slow(s, at_work);
+            let beside = self.beside(s);
             for n in 0..self.pools[s].len() {
-                if !(all || (s, n) == (station, node)) {
+                if self.sharing == 0.0 && (s, n) != (station, node) {
                     continue;
                 }
                 self.pools[s][n].version += 1;
                 let version = self.pools[s][n].version;
-                if let Some(at) = self.pools[s][n].next_end(self.stations[s], slow) {
+                if let Some(at) = self.pools[s][n].next_end(self.stations[s], beside) {
                     self.at(at, Event::Ends(s, n, version));
                 }
             }
@@ -448,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn stations_on_one_machine_slow_each_other_down_as_one_processor_would() {
+    fn jobs_on_one_machine_slow_each_other_down_whatever_their_station() {
         let mut plan = plan();
         for station in [&mut plan.oracle, &mut plan.prism] {
             station.at_once_max = 64;
@@ -458,7 +450,7 @@ mod tests {
         let apart = simulate(&plan, one(), &together);
         together.sharing = 1.0;
         let together = simulate(&plan, one(), &together);
-        assert!(together.complete_ms[50] > apart.complete_ms[50]);
+        assert!(together.complete_ms[90] > 1.02 * apart.complete_ms[90]);
         assert_eq!(together.requests, apart.requests);
 
         // One processor, however the work is divided: an M/G/1 queue under processor sharing of all stations' work

@@ -1,7 +1,7 @@
 //! One machine as a queue: jobs at once slow each other down by a measured curve, jobs above the limit wait in order.
 //!
-//! All running jobs progress at the same pace, which changes only when one begins or ends, or when stations on the same
-//! machine begin or end to work; so progress is one number, and a job ends when it reaches the job's own mark. Each event
+//! All running jobs progress at the same pace, which changes only when one begins or ends, here or at another station on the same
+//! machine; so progress is one number, and a job ends when it reaches the job's own mark. Each event
 //! costs a logarithm, however many run.
 
 use std::cmp::Reverse;
@@ -55,8 +55,8 @@ impl Node {
         self.busy_ms
     }
 
-    pub(crate) fn is_active(&self) -> bool {
-        !self.running.is_empty()
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
     }
 
     /// Takes a job of `size` (1 is the average) at `now`. Progress until then is noted.
@@ -71,10 +71,10 @@ impl Node {
         self.version += 1;
     }
 
-    /// When the next job ends, if nothing else happens.
-    pub(crate) fn next_end(&self, station: &Station, slow: f64) -> Option<f64> {
+    /// When the next job ends, if nothing else happens. `beside`: how many jobs more slow these down, of others on the machine.
+    pub(crate) fn next_end(&self, station: &Station, beside: f64) -> Option<f64> {
         let Reverse((mark, _)) = self.running.peek()?;
-        let takes = station.takes(self.running.len() as f64) * slow;
+        let takes = station.takes(self.running.len() as f64 + beside);
         Some(self.at_ms + (mark.0 - self.progress).max(0.0) * takes)
     }
 
@@ -89,12 +89,12 @@ impl Node {
         Some(job)
     }
 
-    /// Progress until `now`, at a pace that others on the machine made `slow` times slower; before anything changes.
-    pub(crate) fn advance(&mut self, station: &Station, now: f64, slow: f64) {
+    /// Progress until `now`, with so many jobs of others beside these on the machine; before anything changes.
+    pub(crate) fn advance(&mut self, station: &Station, now: f64, beside: f64) {
         let passed = now - self.at_ms;
         if !self.running.is_empty() && passed > 0.0 {
             let at_once = self.running.len() as f64;
-            let takes = station.takes(at_once) * slow;
+            let takes = station.takes(at_once + beside);
             self.progress += passed / takes;
             // The part of the capacity that this progress used.
             self.busy_ms += passed * at_once * 1e3 / takes / station.capacity();
@@ -128,17 +128,17 @@ mod tests {
 
     impl Alone {
         fn take(&mut self, now: f64, job: Job) {
-            self.1.advance(&self.0, now, 1.0);
+            self.1.advance(&self.0, now, 0.0);
             self.1.take(&self.0, now, job, 1.0);
         }
 
         fn end(&mut self, now: f64) -> Option<Job> {
-            self.1.advance(&self.0, now, 1.0);
+            self.1.advance(&self.0, now, 0.0);
             self.1.end()
         }
 
         fn next_end(&self) -> Option<f64> {
-            self.1.next_end(&self.0, 1.0)
+            self.1.next_end(&self.0, 0.0)
         }
     }
 
@@ -165,9 +165,10 @@ mod tests {
     fn who_shares_the_machine_slows_it_down_for_as_long_as_both_work() {
         let (station, mut node) = (station(), Node::default());
         node.take(&station, 0.0, 1, 1.0);
+        // Two jobs of others are as two of its own.
         assert_eq!(node.next_end(&station, 2.0), Some(200.0));
         // A quarter is done after 50 at half the pace; the rest goes at full pace.
         node.advance(&station, 50.0, 2.0);
-        assert_eq!(node.next_end(&station, 1.0), Some(125.0));
+        assert_eq!(node.next_end(&station, 0.0), Some(125.0));
     }
 }
