@@ -10,6 +10,7 @@ mod patterns;
 pub mod phrase;
 pub mod premise;
 mod reading;
+mod readings;
 pub mod relations;
 mod render;
 mod sentences;

@@ -1,13 +1,8 @@
 //! An item as the gate and the relations read it: cleaned, folded, cut into words.
-//!
-//! A request holds about fifty items, most of which were read for a request before. Reading them all anew took 2 ms for each prompt,
-//! twice as long as both models; so a vocabulary keeps what it has read.
 
-use std::fmt;
-use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use moka::sync::Cache;
 use refract_domain::Item;
 
 use crate::lexicon::{genres, is_common};
@@ -29,9 +24,9 @@ pub struct Reading {
     premise: Option<Premise>,
     /// Cleaned.
     pub(crate) title: String,
-    pub(crate) title_folded: String,
+    title_folded: String,
     /// Whether the title may stand in a sentence.
-    pub(crate) is_nameable: bool,
+    is_nameable: bool,
     attributes: Vec<Attribute>,
     pub(crate) values: Vec<Held>,
     /// Words of the description, and of premises.
@@ -207,7 +202,7 @@ impl Reading {
     }
 
     /// About how much memory it takes.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         /// A string's or a word's own fields, and what an allocator adds.
         const EACH: usize = 48;
         let item = &self.item;
@@ -438,51 +433,13 @@ fn surname(name: &str) -> Option<String> {
     telling.then(|| surface.to_owned())
 }
 
-/// Readings that are kept, the ones used least go first. Clones share them.
-#[derive(Clone)]
-pub(crate) struct Readings {
-    kept: Cache<u64, Arc<Reading>>,
-    hashing: RandomState,
-}
-
-impl Readings {
-    pub(crate) fn holding(bytes: u64) -> Self {
-        let weight = |_: &u64, reading: &Arc<Reading>| u32::try_from(reading.bytes()).unwrap_or(u32::MAX);
-        Self {
-            kept: Cache::builder().max_capacity(bytes).weigher(weight).build(),
-            hashing: RandomState::new(),
-        }
-    }
-
-    /// The item's reading, of exactly this content: an item that has changed, or another one of the same id and title, is read anew.
-    pub(crate) fn of(&self, vocabulary: &Vocabulary, item: &Arc<Item>) -> Arc<Reading> {
-        let key = self.hashing.hash_one((item.id.as_str(), &item.title));
-        let is_same = |kept: &Arc<Reading>| Arc::ptr_eq(&kept.item, item) || kept.item == *item;
-        if let Some(kept) = self.kept.get(&key).filter(is_same) {
-            return kept;
-        }
-        let read = Arc::new(Reading::new(vocabulary, item));
-        self.kept.insert(key, Arc::clone(&read));
-        read
-    }
-}
-
-/// Says how many and not what: items of a request may be a user's.
-impl fmt::Debug for Readings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readings")
-            .field("kept", &self.kept.entry_count())
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use refract_domain::ItemId;
 
     use super::*;
 
-    fn film(id: usize, genre: &str) -> Arc<Item> {
+    pub(crate) fn film(id: usize, genre: &str) -> Arc<Item> {
         let values = |v: &str| vec![v.to_owned()];
         Arc::new(Item {
             id: ItemId::new(id.to_string()),
@@ -495,17 +452,6 @@ mod tests {
             .into(),
             description: "Two strangers meet on a night train.".to_owned(),
         })
-    }
-
-    #[test]
-    fn a_copy_of_an_item_is_not_read_again_and_one_that_has_changed_is() {
-        let vocabulary = Vocabulary::default();
-        let first = vocabulary.read(&film(1, "drama"));
-        assert!(Arc::ptr_eq(&first, &vocabulary.read(&film(1, "drama"))));
-        let changed = vocabulary.read(&film(1, "comedy"));
-        let holds = |read: &Reading, genre| read.holds(&Sought::new(Role::Genre, "genres", genre));
-        assert!(holds(&changed, "Comedy") && !holds(&changed, "drama"));
-        assert!(holds(&first, "Drama"), "who has it keeps it");
     }
 
     #[test]
@@ -523,18 +469,5 @@ mod tests {
         assert_eq!(read.holdings(&decade), [("year", "1994")]);
         let named = |words: &[&str]| read.phrases.iter().any(|phrase| phrase.words == words);
         assert!(named(&["murnau"]) && named(&["f", "w", "murnau"]) && named(&["film", "1"]));
-    }
-
-    #[test]
-    fn what_is_kept_stays_within_its_bytes() {
-        const BYTES: u64 = 100_000;
-        let readings = Readings::holding(BYTES);
-        for n in 0..500 {
-            let read = readings.of(Vocabulary::standard(), &film(n, "drama"));
-            assert!((1_000..8_000).contains(&read.bytes()), "{}", read.bytes());
-        }
-        readings.kept.run_pending_tasks();
-        assert!(readings.kept.weighted_size() <= BYTES);
-        assert!(readings.kept.entry_count() > 10, "{readings:?}");
     }
 }

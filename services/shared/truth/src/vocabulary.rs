@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use refract_domain::Item;
 
-use crate::reading::{Reading, Readings};
+use crate::reading::Reading;
+use crate::readings::Readings;
 use crate::text::fold;
 
 /// The part an attribute plays. Names that no table knows are `Other` and are spoken of by their own name.
