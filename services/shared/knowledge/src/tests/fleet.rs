@@ -83,6 +83,9 @@ impl Fleet {
     pub(crate) async fn cluster(masters: usize, replicas_each: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut members = Vec::new();
+        // In milliseconds. A node that waits for a busy disk must not pass for a dead one, but where a replica is to take over nobody waits
+        // for long.
+        let dead_after = if replicas_each == 0 { "20000" } else { "3000" };
         for n in 0..masters * (1 + replicas_each) {
             let (port, bus) = (free_port(), free_port());
             let (conf, bus_text) = (format!("nodes-{n}.conf"), bus.to_string());
@@ -94,7 +97,7 @@ impl Fleet {
                 "--cluster-port",
                 &bus_text,
                 "--cluster-node-timeout",
-                "2000",
+                dead_after,
                 "--cluster-require-full-coverage",
                 "no",
             ];
