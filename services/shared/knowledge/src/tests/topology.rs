@@ -33,6 +33,13 @@ async fn until_up(store: &RedisStore) {
     assert!(up.await.is_ok(), "the store never came up");
 }
 
+/// Whether a master's one replica has acknowledged all that the master has written.
+fn all_is_replicated(info: &str) -> bool {
+    let after = |mark: &str| info.split(mark).nth(1)?.split([',', '\r']).next();
+    let (written, acknowledged) = (after("master_repl_offset:"), after(",offset="));
+    written.is_some() && written == acknowledged
+}
+
 /// Writes and reads back until both work: how long a topology change is felt.
 async fn until_it_works(store: &RedisStore, name: &str) {
     let began = Instant::now();
@@ -188,8 +195,9 @@ async fn a_killed_master_is_missed_until_its_replica_takes_over_and_nothing_else
         let (_, at) = home(&fleet, &name).await;
         kept.push((name, at));
     }
+    // `WAIT` would speak of its own connection's writes alone.
     for member in &fleet.members[..3] {
-        let _replicas: u64 = member.say("WAIT 1 5000").await.unwrap();
+        member.until("INFO replication", all_is_replicated).await;
     }
     let (killed, theirs) = (0, kept.iter().find(|(_, at)| *at == 0).unwrap().0.clone());
     fleet.members[killed].kill();
