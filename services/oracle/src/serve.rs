@@ -5,7 +5,7 @@ use refract_chassis::Running;
 use refract_station::{Station, models};
 use refract_wire::reflection::ORACLE_SERVICE;
 use refract_wire::trace::SharedPropagator;
-use refract_wire::{oracle as wire, server};
+use refract_wire::{Items, Rules, oracle as wire, server};
 
 use crate::config::Config;
 use crate::oracle::Oracle;
@@ -16,6 +16,10 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     let worker = models::open("oracle", config.worker, Role::Oracle).await?;
     let wire_config = server::Config {
         deadline_cap: config.call_cap,
+        rules: Rules {
+            items: Items::holding(config.items_bytes_max),
+            ..Rules::default()
+        },
         propagator,
         ..server::Config::default()
     };

@@ -18,6 +18,8 @@ pub struct Config {
     /// Longest that a call may take, and the deadline of a caller who sets none.
     #[serde(with = "humantime_serde")]
     pub call_cap: Duration,
+    /// Bytes for items of histories that were read from requests before and are found again by their bytes. Default 33554432.
+    pub items_bytes_max: u64,
     /// Generations tried, each in another style, before the template speaks. Default 2.
     pub attempts_max: u32,
 }
@@ -30,6 +32,7 @@ impl Default for Config {
             process: refract_chassis::process::Config::default(),
             worker: refract_worker::Config::default(),
             call_cap: Duration::from_secs(30),
+            items_bytes_max: refract_wire::Items::BYTES_DEFAULT,
             attempts_max: 2,
         }
     }

@@ -110,6 +110,8 @@ pub struct River {
     /// Time kept back for writing and sending a template when no model's text arrives.
     #[serde(with = "humantime_serde")]
     pub answer_margin: Duration,
+    /// Bytes for items that requests described themselves before and that are found again by their bytes. Default 33554432.
+    pub items_bytes_max: u64,
     /// Items of one request that are consulted and explained side by side.
     pub items_in_flight_max: usize,
     /// What may be in progress together, counted in items to explain. A request for more than is free is refused at once,
@@ -126,6 +128,7 @@ impl Default for River {
             consult_cap: Duration::from_secs(8),
             explain_reserve: Duration::from_secs(1),
             answer_margin: Duration::from_millis(20),
+            items_bytes_max: refract_wire::Items::BYTES_DEFAULT,
             items_in_flight_max: 16,
             admission: admission::Config::default(),
         }

@@ -13,8 +13,8 @@ use refract_station::Station;
 use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
 use refract_wire::{
-    Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism, ranker,
-    server, status,
+    Items, Limits, ModelInfo, RatingScale, Rules, ServerInfo, Transport, client, convert, oracle, prism,
+    ranker, server, status,
 };
 
 use crate::builtin::{self, Builtin};
@@ -47,7 +47,7 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     .await?
     .context("the ranker cannot start")?;
 
-    let rules = rules(&dataset);
+    let rules = rules(&dataset, config.river.items_bytes_max);
     let calls = client::Config {
         propagator: propagator.clone(),
         rules: rules.clone(),
@@ -124,13 +124,14 @@ fn reach(name: &str, peer: &Peer) -> anyhow::Result<Transport> {
 }
 
 /// The data set's own scale says what an unspoken rating means.
-fn rules(dataset: &Dataset) -> Rules {
+fn rules(dataset: &Dataset, items_bytes_max: u64) -> Rules {
     let scale = dataset.manifest().rating.as_ref();
     Rules {
         rating_scale: scale.map(|r| RatingScale {
             liked_min: r.liked_at,
             disliked_max: r.disliked_at,
         }),
+        items: Items::holding(items_bytes_max),
         ..Rules::default()
     }
 }

@@ -123,9 +123,8 @@ pub(crate) async fn recommend(args: &cli::Recommend) -> Result<()> {
 
 /// `refract explain`.
 pub(crate) async fn explain(args: &cli::Explain) -> Result<()> {
-    let items = args.items.iter().enumerate().map(|(i, id)| ItemRef {
+    let items = args.items.iter().enumerate().map(|(i, id)| ItemRef::Named {
         id: ItemId::new(id),
-        inline: None,
         field: format!("items[{i}]"),
     });
     let ask = ExplainAsk {

@@ -105,9 +105,8 @@ fn taste(args: &Demo, dataset: &Dataset) -> Result<(String, Subject, Arc<History
     if !args.likes.is_empty() {
         let liked = likes(&args.likes, dataset)?;
         let refs = liked.interactions().iter().map(|i| InteractionRef {
-            item: ItemRef {
+            item: ItemRef::Named {
                 id: i.item.id.clone(),
-                inline: None,
                 field: "history".to_owned(),
             },
             at: i.at,

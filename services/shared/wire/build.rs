@@ -29,6 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         // Maps keep an order, so that equal values are equal bytes.
         .btree_map(".")
+        // A history is passed on without being taken apart (src/encoded.rs).
+        .extern_path(".refract.type.v1.History", "crate::encoded::History")
+        .extern_path(".refract.type.v1.Interaction", "crate::encoded::Interaction")
         // One Rust type for google.rpc.Status: the one that knows the rich details.
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(compiler.file_descriptor_set())?;

@@ -13,6 +13,7 @@ pub mod explanation;
 pub mod history;
 pub mod item;
 pub mod knowledge;
+pub mod recent;
 pub mod slate;
 
 pub use context::{Context, Deadline, RequestId, TenantId};
@@ -26,4 +27,5 @@ pub use item::{Attributes, Item, ItemId};
 pub use knowledge::{
     Affinity, Evidence, Fact, FactKind, Freshness, Knowledge, KnowledgeSource, Pair, Revision, Timestamp,
 };
+pub use recent::Recent;
 pub use slate::{AttributeFilter, Candidates, RankQuery, Ranker, Slate, SlateItem, SlateOrigin};

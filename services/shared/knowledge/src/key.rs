@@ -3,12 +3,11 @@
 //! `x:{<tenant>:<user>}:<digest>`: the braces are Redis' hash tag, so that one user's entries share one slot. The user
 //! is there as a keyed hash (plain hashes of small id spaces can be reversed), and the digest is keyed too.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
-use refract_domain::{History, HistoryDigest, Pair, TenantId, UserId};
+use refract_domain::{History, HistoryDigest, Pair, Recent, TenantId, UserId};
 use sha2::Sha256;
 
 use crate::canonical::Canonical;
@@ -54,7 +53,7 @@ pub struct Keyring {
 pub struct Keys {
     pub ring: Keyring,
     pub revisions: CurrentRevisions,
-    recent: Mutex<VecDeque<(Weak<History>, HistoryDigest)>>,
+    recent: Recent<HistoryDigest>,
 }
 
 impl Key {
@@ -190,7 +189,7 @@ impl Keys {
         Self {
             ring,
             revisions,
-            recent: Mutex::default(),
+            recent: Recent::holding(Self::RECENT_HISTORIES_MAX),
         }
     }
 
@@ -203,27 +202,9 @@ impl Keys {
         })
     }
 
-    /// Digests a history once per value, not once per pair. A history behind an `Arc` does not change, and its address
-    /// is not used again while a `Weak` to it lives.
+    /// Digests a history once per value, not once per pair.
     pub fn history(&self, history: &Arc<History>) -> HistoryDigest {
-        let address = Arc::as_ptr(history);
-        let recent = |keys: &Self| {
-            let recent = keys.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent
-                .iter()
-                .find(|(known, _)| known.as_ptr() == address)
-                .map(|(_, digest)| *digest)
-        };
-        if let Some(digest) = recent(self) {
-            return digest;
-        }
-        let digest = digest::history(history);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == Self::RECENT_HISTORIES_MAX {
-            recent.pop_front();
-        }
-        recent.push_back((Arc::downgrade(history), digest));
-        digest
+        self.recent.of(history, digest::history)
     }
 }
 
@@ -408,15 +389,11 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_digested_once_and_a_new_one_at_any_address_anew() {
+    fn a_history_has_one_digest_however_it_is_held() {
         let keys = Keys::new(Keyring::new("x", b"s"), CurrentRevisions::default());
         let history = Arc::new(History::default());
         assert_eq!(keys.history(&history), digest::history(&history));
         assert_eq!(keys.history(&history), keys.history(&Arc::clone(&history)));
-        for _ in 0..3 * Keys::RECENT_HISTORIES_MAX {
-            keys.history(&Arc::new(History::default()));
-        }
-        assert_eq!(keys.recent.lock().unwrap().len(), Keys::RECENT_HISTORIES_MAX);
     }
 
     proptest! {

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _};
-use refract_domain::{Context, Error};
+use refract_domain::{Context, Error, Recent};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field, info_span};
 
+use crate::convert::history;
+use crate::encoded::History;
 use crate::limits::Rules;
 use crate::metadata;
 use crate::status::from_status;
@@ -26,6 +29,8 @@ pub struct Config {
     pub propagator: SharedPropagator,
     /// Sent as `authorization: Bearer …`.
     pub token: Option<Token>,
+    /// Histories as they were sent a moment ago: a slate sends one for each of its items. Clones share them.
+    pub sent: Arc<Recent<History>>,
 }
 
 /// A caller's credential: sent, never shown.
@@ -39,6 +44,7 @@ impl Default for Config {
             rules: Rules::default(),
             propagator: SharedPropagator::default(),
             token: None,
+            sent: Arc::new(Recent::holding(RECENT_HISTORIES_MAX)),
         }
     }
 }
@@ -68,7 +74,14 @@ impl fmt::Debug for Token {
     }
 }
 
+/// A busy process serves a few dozen slates at once.
+const RECENT_HISTORIES_MAX: usize = 64;
+
 impl Config {
+    pub(crate) fn history(&self, history: &Arc<refract_domain::History>) -> History {
+        self.sent.of(history, history::to_proto)
+    }
+
     /// Dresses a message for the network, or says that there is no time left for it.
     pub(crate) fn request<T>(
         &self,

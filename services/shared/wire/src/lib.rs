@@ -12,7 +12,9 @@ pub mod callers;
 pub mod client;
 pub mod conform;
 pub mod convert;
+pub mod encoded;
 pub mod info;
+pub mod items;
 pub mod limits;
 pub mod metadata;
 pub mod meter;
@@ -32,6 +34,7 @@ mod text;
 
 pub use conform::ConformLayer;
 pub use info::{ModelInfo, ServerInfo};
+pub use items::Items;
 pub use limits::{Limits, RatingScale, Rules};
 pub use proto::FILE_DESCRIPTOR_SET;
 pub use transport::Transport;

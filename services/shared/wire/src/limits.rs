@@ -2,6 +2,8 @@
 
 use refract_domain::{History, ItemId, Signal, Slate, UserId};
 
+use crate::items::Items;
+
 /// Bounds of what is accepted from the network. The defaults are the numbers in the comments of `proto/`.
 ///
 /// Characters are Unicode scalar values, ids are counted in bytes. What is over a bound is refused with the path of the
@@ -123,11 +125,13 @@ impl RatingScale {
 }
 
 /// Everything that reading a message needs besides the message.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub limits: Limits,
     /// Without one, an interaction that says nothing is a like.
     pub rating_scale: Option<RatingScale>,
+    /// What was read before, under these limits; clones share it.
+    pub items: Items,
 }
 
 impl Rules {

@@ -20,7 +20,7 @@ use crate::proto::oracle::v1::oracle_service_server::{OracleService, OracleServi
 use crate::proto::oracle::v1::stream_consult_response::Outcome;
 use crate::status::{from_rpc, to_rpc};
 use crate::transport::Transport;
-use crate::{client, server};
+use crate::{client, encoded, server};
 
 const PEER: &str = "oracle";
 
@@ -65,9 +65,10 @@ impl Client {
         questions: impl Stream<Item = Question> + Send + 'static,
         context: &Context,
     ) -> Result<AnswerStream, Error> {
-        let messages = questions.map(|q| proto::StreamConsultRequest {
+        let config = self.config.clone();
+        let messages = questions.map(move |q| proto::StreamConsultRequest {
             sequence: q.sequence,
-            question: Some(question_to_proto(&q.pair, &q.history)),
+            question: Some(question_to_proto(&q.pair, config.history(&q.history))),
         });
         let (call, request) = self.config.request("StreamConsult", messages, context)?;
         let mut service = self.service.clone();
@@ -98,7 +99,7 @@ impl KnowledgeSource for Client {
         context: &Context,
     ) -> Result<Knowledge, Error> {
         let message = proto::ConsultRequest {
-            question: Some(question_to_proto(pair, history)),
+            question: Some(question_to_proto(pair, self.config.history(history))),
         };
         let (call, request) = self.config.request("Consult", message, context)?;
         let mut service = self.service.clone();
@@ -220,12 +221,12 @@ async fn consult_in_time<S: KnowledgeSource + ?Sized>(
         .unwrap_or(Err(Error::DeadlineExceeded))
 }
 
-fn question_to_proto(pair: &Pair, history: &History) -> proto::Question {
+fn question_to_proto(pair: &Pair, history: encoded::History) -> proto::Question {
     let parts = pair::to_parts(pair);
     proto::Question {
         user_id: parts.user_id,
         item: parts.item,
-        history: Some(history::to_proto(history)),
+        history: Some(history),
         affinities: parts.affinities,
     }
 }

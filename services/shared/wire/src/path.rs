@@ -49,6 +49,11 @@ impl<'a> Path<'a> {
         Error::invalid(self.to_string(), reason)
     }
 
+    /// The message in a field that was left encoded.
+    pub(crate) fn decode<M: prost::Message + Default>(&self, encoded: impl bytes::Buf) -> Result<M, Error> {
+        M::decode(encoded).map_err(|_| self.invalid("cannot be decoded"))
+    }
+
     /// The value that must be there, or the error that says it is not.
     pub fn required<T>(&self, value: Option<T>) -> Result<T, Error> {
         value.ok_or_else(|| self.invalid("is required"))

@@ -20,7 +20,7 @@ use crate::proto::prism::v1::prism_service_client::PrismServiceClient;
 use crate::proto::prism::v1::prism_service_server::{PrismService, PrismServiceServer};
 use crate::proto::prism::v1::stream_explain_response::Event;
 use crate::transport::Transport;
-use crate::{client, server};
+use crate::{client, encoded, server};
 
 const PEER: &str = "prism";
 
@@ -43,7 +43,7 @@ impl Client {
     /// The whole explanation at once.
     pub async fn explain_whole(&self, query: &ExplainQuery, context: &Context) -> Result<Explanation, Error> {
         let message = proto::ExplainRequest {
-            task: Some(task_to_proto(query)),
+            task: Some(task_to_proto(query, self.config.history(&query.history))),
         };
         let (call, request) = self.config.request("Explain", message, context)?;
         let mut service = self.service.clone();
@@ -68,7 +68,7 @@ impl Client {
 impl Explainer for Client {
     async fn explain(&self, query: ExplainQuery, context: &Context) -> Result<ExplanationStream, Error> {
         let message = proto::StreamExplainRequest {
-            task: Some(task_to_proto(&query)),
+            task: Some(task_to_proto(&query, self.config.history(&query.history))),
         };
         let (call, request) = self.config.request("StreamExplain", message, context)?;
         let mut service = self.service.clone();
@@ -229,12 +229,12 @@ fn event_to_proto(event: ExplanationEvent) -> proto::StreamExplainResponse {
     proto::StreamExplainResponse { event: Some(event) }
 }
 
-fn task_to_proto(query: &ExplainQuery) -> proto::ExplainTask {
+fn task_to_proto(query: &ExplainQuery, history: encoded::History) -> proto::ExplainTask {
     let parts = pair::to_parts(&query.pair);
     proto::ExplainTask {
         user_id: parts.user_id,
         item: parts.item,
-        history: Some(history::to_proto(&query.history)),
+        history: Some(history),
         affinities: parts.affinities,
         knowledge: query.knowledge.as_ref().map(knowledge::to_proto),
         style: query.style,

@@ -13,6 +13,8 @@
 pub mod r#type {
     pub mod v1 {
         tonic::include_proto!("refract.r#type.v1");
+
+        pub use crate::encoded::{History, Interaction};
     }
 }
 

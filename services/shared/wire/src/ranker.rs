@@ -57,7 +57,7 @@ impl Ranker for Client {
             Candidates::Given(items) => return Ok(given(items, query.limit)),
         };
         let message = proto::RankRequest {
-            history: Some(history::to_proto(&query.history)),
+            history: Some(self.config.history(&query.history)),
             among_item_ids,
             filters: slate::filters_to_proto(&query.filters),
             limit: u32::try_from(query.limit).unwrap_or(u32::MAX),

@@ -313,7 +313,7 @@ fn items_from_proto(
 ) -> Result<Vec<ItemRef>, Error> {
     some(items.len(), limits.slate_items_max, path)?;
     let items = each(items, path, |item, path| ItemRef::from_proto(item, path, limits))?;
-    distinct(&items, path, |item| &item.id)?;
+    distinct(&items, path, ItemRef::id)?;
     Ok(items)
 }
 
@@ -366,9 +366,9 @@ fn subject_to_proto(subject: &Subject) -> proto::Subject {
             inline_user_id: String::new(),
         },
         Subject::Inline { interactions, user } => {
-            let interactions = interactions.iter().map(InteractionRef::to_proto).collect();
+            let interactions = interactions.iter().map(InteractionRef::to_proto);
             proto::Subject {
-                kind: Some(Kind::History(types::History { interactions })),
+                kind: Some(Kind::History(interactions.collect())),
                 inline_user_id: user
                     .as_ref()
                     .map_or_else(String::new, |user| user.expose().to_owned()),

@@ -259,9 +259,8 @@ async fn every_verb_of_the_door_answers_in_the_domains_words() {
     assert_eq!(streamed, events(id).into_iter().map(Ok).collect::<Vec<_>>());
 
     let item = refract_domain::ItemId::new("i");
-    let items = vec![refract_wire::convert::item::ItemRef {
+    let items = vec![refract_wire::convert::item::ItemRef::Named {
         id: item,
-        inline: None,
         field: "items[0]".into(),
     }];
     let ask = ExplainAsk {

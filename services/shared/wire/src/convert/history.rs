@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use refract_domain::{Error, History, Interaction, Item, ItemId, Signal, Timestamp};
 
 use crate::convert::each;
@@ -12,15 +13,12 @@ use crate::proto::r#type::v1 as proto;
 use crate::text;
 
 pub fn to_proto(history: &History) -> proto::History {
-    let interactions = history.interactions().iter();
-    proto::History {
-        interactions: interactions.map(interaction_to_proto).collect(),
-    }
+    history.interactions().iter().map(interaction_to_proto).collect()
 }
 
 fn interaction_to_proto(interaction: &Interaction) -> proto::Interaction {
     proto::Interaction {
-        item: Some(item::to_proto(&interaction.item)),
+        item: Some(item::to_proto(&interaction.item).encode_to_vec().into()),
         time_unix_s: interaction.at.0,
         signal: signal_to_proto(interaction.signal).into(),
         rating: interaction.rating,
@@ -39,14 +37,11 @@ pub fn signal_to_proto(signal: Signal) -> proto::Signal {
 /// A history whose items are all given in full, as services tell each other.
 pub fn from_proto(history: proto::History, path: &Path<'_>, rules: &Rules) -> Result<History, Error> {
     let refs = refs_from_proto(history, path, rules)?;
-    let known = |r: &InteractionRef| {
-        let item = r.item.inline.clone();
-        item.ok_or_else(|| Error::invalid(format!("{}.title", r.item.field), "is empty"))
+    let whole = |r: InteractionRef| match r.item.clone() {
+        ItemRef::Whole(item) => Ok(r.with(item)),
+        ItemRef::Named { field, .. } => Err(Error::invalid(format!("{field}.title"), "is empty")),
     };
-    let interactions = refs
-        .into_iter()
-        .map(|r| Ok(r.with(known(&r)?)))
-        .collect::<Result<_, Error>>()?;
+    let interactions = refs.into_iter().map(whole).collect::<Result<_, Error>>()?;
     Ok(History::new(interactions))
 }
 
@@ -61,19 +56,19 @@ pub struct InteractionRef {
 }
 
 impl InteractionRef {
-    fn with(&self, item: Arc<Item>) -> Interaction {
+    fn with(self, item: Arc<Item>) -> Interaction {
         Interaction {
             item,
             at: self.at,
             signal: self.signal,
             rating: self.rating,
-            text: self.text.clone(),
+            text: self.text,
         }
     }
 
     pub fn to_proto(&self) -> proto::Interaction {
         proto::Interaction {
-            item: Some(self.item.to_proto()),
+            item: Some(self.item.to_proto().encode_to_vec().into()),
             time_unix_s: self.at.0,
             signal: signal_to_proto(self.signal).into(),
             rating: self.rating,
@@ -90,7 +85,7 @@ pub fn resolve(
 ) -> Result<History, Error> {
     let interactions = interactions
         .iter()
-        .map(|r| Ok(r.with(r.item.resolve(&catalogue)?)));
+        .map(|r| Ok(r.clone().with(r.item.resolve(&catalogue)?)));
     Ok(History::new(interactions.collect::<Result<_, Error>>()?))
 }
 
@@ -101,8 +96,8 @@ pub fn refs_from_proto(
     rules: &Rules,
 ) -> Result<Vec<InteractionRef>, Error> {
     let path = path.field("interactions");
-    let mut refs = each(history.interactions, &path, |i, path| {
-        ref_from_proto(i, path, rules)
+    let mut refs = each(history.interactions, &path, |encoded, path| {
+        ref_from_proto(path.decode(encoded)?, path, rules)
     })?;
     refs.sort_by_key(|r| r.at);
     refs.drain(..refs.len().saturating_sub(rules.limits.interactions_max));
@@ -116,7 +111,8 @@ fn ref_from_proto(
 ) -> Result<InteractionRef, Error> {
     let limits = &rules.limits;
     let item_path = path.field("item");
-    let item = ItemRef::from_proto(item_path.required(interaction.item)?, &item_path, limits)?;
+    let item = item_path.required(interaction.item)?;
+    let item = rules.items.read(&item, &item_path, limits)?;
     if interaction.rating.is_some_and(|r| !r.is_finite()) {
         return Err(path.field("rating").invalid("is not a finite number"));
     }

@@ -61,31 +61,43 @@ fn attributes(
     Ok(read)
 }
 
-/// An item as the front door takes it: in full, or by id alone where the catalogue holds it.
+/// An item as the front door takes it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ItemRef {
-    pub id: ItemId,
-    /// As the request describes it; absent when the request only names it.
-    pub inline: Option<Arc<Item>>,
-    /// Where the request names it, for errors.
-    pub field: String,
+pub enum ItemRef {
+    /// As the request describes it.
+    Whole(Arc<Item>),
+    /// By id alone: the catalogue holds it.
+    Named {
+        id: ItemId,
+        /// Where the request names it, for errors.
+        field: String,
+    },
 }
 
 impl ItemRef {
     /// The item, as the request describes it or else as the catalogue does.
     pub fn resolve(&self, catalogue: impl Fn(&ItemId) -> Option<Arc<Item>>) -> Result<Arc<Item>, Error> {
-        let item = self.inline.clone().or_else(|| catalogue(&self.id));
-        item.ok_or_else(|| Error::NotFound {
-            resource: Resource::Item,
-            field: format!("{}.id", self.field),
-        })
+        match self {
+            Self::Whole(item) => Ok(Arc::clone(item)),
+            Self::Named { id, field } => catalogue(id).ok_or_else(|| Error::NotFound {
+                resource: Resource::Item,
+                field: format!("{field}.id"),
+            }),
+        }
+    }
+
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Self::Whole(item) => &item.id,
+            Self::Named { id, .. } => id,
+        }
     }
 
     pub fn to_proto(&self) -> proto::Item {
-        match &self.inline {
-            Some(item) => to_proto(item),
-            None => proto::Item {
-                id: self.id.as_str().to_owned(),
+        match self {
+            Self::Whole(item) => to_proto(item),
+            Self::Named { id, .. } => proto::Item {
+                id: id.as_str().to_owned(),
                 ..Default::default()
             },
         }
@@ -93,20 +105,12 @@ impl ItemRef {
 
     /// An item with nothing but an id is a name; with anything else it must be whole.
     pub fn from_proto(item: proto::Item, path: &Path<'_>, limits: &Limits) -> Result<Self, Error> {
-        let field = path.to_string();
         if item.title.is_empty() && item.attributes.is_empty() && item.description.is_empty() {
-            let id = text::item_id(item.id, &path.field("id"), limits)?;
-            return Ok(Self {
-                id,
-                inline: None,
-                field,
+            return Ok(Self::Named {
+                id: text::item_id(item.id, &path.field("id"), limits)?,
+                field: path.to_string(),
             });
         }
-        let item = from_proto(item, path, limits)?;
-        Ok(Self {
-            id: item.id.clone(),
-            inline: Some(Arc::new(item)),
-            field,
-        })
+        Ok(Self::Whole(Arc::new(from_proto(item, path, limits)?)))
     }
 }

@@ -73,7 +73,7 @@ pub fn to_stored(knowledge: &Knowledge) -> Vec<u8> {
 pub fn from_stored(bytes: &[u8], limits: &Limits) -> Result<Knowledge, Error> {
     let root = Path::ROOT;
     let path = root.field("knowledge");
-    let stored = StoredKnowledge::decode(bytes).map_err(|_| path.invalid("cannot be decoded"))?;
+    let stored: StoredKnowledge = path.decode(bytes)?;
     from_proto(path.required(stored.knowledge)?, &path, limits)
 }
 

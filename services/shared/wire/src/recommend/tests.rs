@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
 use refract_domain::{Interaction, Signal, Timestamp};
 
 use super::*;
@@ -24,7 +25,7 @@ fn named(id: &str) -> types::Item {
 
 fn act(item: types::Item, time_unix_s: i64) -> types::Interaction {
     types::Interaction {
-        item: Some(item),
+        item: Some(item.encode_to_vec().into()),
         time_unix_s,
         signal: types::Signal::Liked.into(),
         ..Default::default()
@@ -33,7 +34,7 @@ fn act(item: types::Item, time_unix_s: i64) -> types::Interaction {
 
 fn of_history(interactions: Vec<types::Interaction>) -> proto::Subject {
     proto::Subject {
-        kind: Some(proto::subject::Kind::History(types::History { interactions })),
+        kind: Some(proto::subject::Kind::History(interactions.into_iter().collect())),
         inline_user_id: String::new(),
     }
 }
