@@ -90,9 +90,12 @@ pub(crate) struct Plan {
     /// Measure this running and idle `refract serve all`, predict the loads of `--rates`, run them, and print the error.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) validate: Option<String>,
-    /// Length of each load of `--validate`.
+    /// Length of each load of `--validate`, in each round.
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
     pub(crate) duration: std::time::Duration,
+    /// Times that `--validate` runs its loads, in turns; a machine is not the same from minute to minute.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     #[arg(long, default_value_t = 42)]

@@ -1,5 +1,6 @@
 //! `refract plan`: how many machines of each kind, and what they cost; from measured times, checked against real processes.
 
+mod at_work;
 mod calibrate;
 mod trial;
 mod validate;

@@ -1,4 +1,4 @@
-//! One load on one machine: run for real, run in the simulation, and what of the simulation it says.
+//! One load on one machine: run for real, and run in the simulation.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use rand_chacha::ChaCha8Rng;
 use refract_client::Refract;
 use refract_loadtest::drive::{self, Load};
 use refract_loadtest::schedule::{self, Arrivals};
-use refract_loadtest::summary::{Objectives, Summary};
+use refract_loadtest::summary::{Outcome, curve};
 use refract_plan::Plan;
 use refract_plan::simulate::{Known, Run, Seen, Size, simulate};
 
 /// One load: when who asks.
 pub(super) struct Trial<'a> {
-    plan: &'a Plan,
+    items: usize,
     rate: f64,
     length: Duration,
     seed: u64,
@@ -23,44 +23,24 @@ pub(super) struct Trial<'a> {
     pub(super) users: &'a [String],
 }
 
-/// Draws of job sizes that are averaged over: the arrivals are given, the jobs are not known.
-const DRAWS: u64 = 16;
+/// What was measured of a load: 101 quantiles each, in milliseconds; empty where there was no such request.
+#[derive(Clone, Debug)]
+pub(super) struct Measured {
+    pub(super) ok_per_second: f64,
+    pub(super) complete_ms: Vec<f64>,
+    /// Of requests whose knowledge was all remembered, and of those for which an Oracle was asked.
+    pub(super) found_ms: Vec<f64>,
+    pub(super) asked_ms: Vec<f64>,
+}
 
 /// All stations stand on the one machine.
 const SHARING: f64 = 1.0;
-
-/// What a machine at work does unlike the idle one on which stations were measured: its processors are awake and its caches warm.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AtWork {
-    /// What a job takes, over what it took there.
-    pub(super) pace: f64,
-    /// What the way to the caller and back adds.
-    pub(super) way_ms: f64,
-}
-
-/// Halvings of the interval in which the pace lies.
-const HALVINGS: u32 = 12;
-const PACES: std::ops::Range<f64> = 0.4..2.5;
-
-impl AtWork {
-    /// The plan for a machine that is busy to this share of the load at which `self` was found; 0: idle, as it was measured.
-    pub(super) fn plan(self, measured: &Plan, share: f64) -> Plan {
-        let mut plan = measured.clone();
-        for station in [&mut plan.ranker, &mut plan.oracle, &mut plan.prism] {
-            let pace = 1.0 + (self.pace - 1.0) * share;
-            station.alone_ms *= pace;
-            station.each_more_ms *= pace;
-        }
-        plan.load.way_ms += (self.way_ms - plan.load.way_ms) * share;
-        plan
-    }
-}
 
 impl<'a> Trial<'a> {
     /// Every request is a stranger's with the chance `strangers`, from the beginning to the end: drawn by Zipf, nearly all would be in the
     /// first seconds. Takes as many of the users as it needs, the first ones.
     pub(super) fn new(
-        plan: &'a Plan,
+        items: usize,
         rate: f64,
         length: Duration,
         strangers: f64,
@@ -80,7 +60,7 @@ impl<'a> Trial<'a> {
         });
         let askers: Vec<usize> = askers.collect();
         Self {
-            plan,
+            items,
             rate,
             length,
             seed,
@@ -90,8 +70,8 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Quantiles averaged over the draws.
-    pub(super) fn predict(&self, plan: &Plan) -> Seen {
+    /// Averaged over so many draws of job sizes: the arrivals are given, the jobs are not known.
+    pub(super) fn predict(&self, plan: &Plan, draws: u64) -> Seen {
         let one = Size {
             ranker: 1,
             oracle: 1,
@@ -105,69 +85,113 @@ impl<'a> Trial<'a> {
             seed: self.seed,
             draws,
         };
-        let mut all = (0..DRAWS).map(|draws| simulate(plan, one, &run(draws)));
-        let mut sum = all.next().expect("there is a draw");
-        for seen in all {
-            sum.answered_per_second += seen.answered_per_second;
-            for (sum, one) in sum.complete_ms.iter_mut().zip(seen.complete_ms) {
-                *sum += one;
-            }
+        let all: Vec<Seen> = (0..draws.max(1))
+            .map(|draws| simulate(plan, one, &run(draws)))
+            .collect();
+        Seen {
+            answered_per_second: all.iter().map(|seen| seen.answered_per_second).sum::<f64>()
+                / all.len() as f64,
+            complete_ms: average(all.iter().map(|seen| &seen.complete_ms[..])),
+            found_ms: average(all.iter().map(|seen| &seen.found_ms[..])),
+            asked_ms: average(all.iter().map(|seen| &seen.asked_ms[..])),
+            ..all[0].clone()
         }
-        sum.answered_per_second /= DRAWS as f64;
-        sum.complete_ms.iter_mut().for_each(|sum| *sum /= DRAWS as f64);
-        sum
     }
 
-    /// Times count from when a request was sent: what the generator's timer was late is nobody's work.
-    pub(super) async fn measure(&self, doors: &[Refract]) -> Summary {
+    pub(super) async fn measure(&self, doors: &[Refract]) -> Measured {
         let load = Load {
             users: self.askers.iter().map(|n| self.users[*n].clone()).collect(),
             starts: self.starts.clone(),
-            limit: self.plan.load.items,
+            limit: self.items,
             in_flight_max: 10_000,
         };
-        let mut outcomes = drive::run(doors, load).await;
-        for outcome in &mut outcomes {
-            outcome.end = outcome.end.map(|end| end.saturating_sub(outcome.delay));
-        }
+        let outcomes = drive::run(doors, load).await;
         // What is still under way belongs to this load and not to the next.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        Summary::of(&outcomes, self.length, &Objectives::default())
-    }
-
-    /// With what this load comes out as measured: the quickest requests say what the way adds, the bulk how long jobs take.
-    pub(super) fn fit(&self, measured: &Summary) -> AtWork {
-        let measured = measured.curves_ms.get("complete").map_or(&[][..], Vec::as_slice);
-        let mut at_work = AtWork {
-            pace: 1.0,
-            way_ms: self.plan.load.way_ms,
-        };
-        let predicted = |at_work: AtWork| self.predict(&at_work.plan(self.plan, 1.0)).complete_ms;
-        for _ in 0..FITS {
-            let (mut low, mut high) = (PACES.start, PACES.end);
-            for _ in 0..HALVINGS {
-                at_work.pace = f64::midpoint(low, high);
-                if mean(&predicted(at_work), BULK) > mean(measured, BULK) {
-                    high = at_work.pace;
-                } else {
-                    low = at_work.pace;
-                }
-            }
-            let late = mean(measured, QUICKEST) - mean(&predicted(at_work), QUICKEST);
-            at_work.way_ms = (at_work.way_ms + late).max(0.0);
-        }
-        at_work
+        Measured::of(&outcomes, self.length)
     }
 }
 
-/// Each of the two makes the other a little wrong: they settle soon.
-const FITS: usize = 4;
-/// Quantiles; the few slowest of a short load say more of chance.
-const BULK: std::ops::Range<usize> = 5..96;
-const QUICKEST: std::ops::Range<usize> = 5..16;
+impl Measured {
+    /// Times count from when a request was sent: what the generator's timer was late is nobody's work.
+    fn of(outcomes: &[Outcome], length: Duration) -> Self {
+        let (mut found, mut asked) = (Vec::new(), Vec::new());
+        for outcome in outcomes.iter().filter(|outcome| outcome.status == "OK") {
+            let Some(end) = outcome.end else { continue };
+            let took = end.saturating_sub(outcome.delay).as_secs_f64() * 1e3;
+            let was_found = outcome.items.iter().all(|item| item.rung == "CACHED");
+            if was_found { &mut found } else { &mut asked }.push(took);
+        }
+        Self {
+            ok_per_second: (found.len() + asked.len()) as f64 / length.as_secs_f64(),
+            complete_ms: curve(&mut [&found[..], &asked[..]].concat()),
+            found_ms: curve(&mut found),
+            asked_ms: curve(&mut asked),
+        }
+    }
 
-/// Of a part of a curve of quantiles.
-fn mean(curve: &[f64], part: std::ops::Range<usize>) -> f64 {
-    let part = curve.get(part).unwrap_or(curve);
-    part.iter().sum::<f64>() / part.len().max(1) as f64
+    /// Of the same load at several times: quantile by quantile.
+    pub(super) fn mean(all: &[Self]) -> Self {
+        Self {
+            ok_per_second: all.iter().map(|it| it.ok_per_second).sum::<f64>() / all.len().max(1) as f64,
+            complete_ms: average(all.iter().map(|it| &it.complete_ms[..])),
+            found_ms: average(all.iter().map(|it| &it.found_ms[..])),
+            asked_ms: average(all.iter().map(|it| &it.asked_ms[..])),
+        }
+    }
+}
+
+/// Quantile by quantile, of those curves that are there.
+pub(super) fn average<'c>(curves: impl Iterator<Item = &'c [f64]>) -> Vec<f64> {
+    let mut sum = Vec::new();
+    let mut many = 0.0;
+    for curve in curves.filter(|curve| !curve.is_empty()) {
+        sum.resize(curve.len(), 0.0);
+        sum.iter_mut().zip(curve).for_each(|(sum, one)| *sum += one);
+        many += 1.0;
+    }
+    sum.iter_mut().for_each(|sum| *sum /= many);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use refract_loadtest::summary::Item;
+
+    use super::*;
+
+    fn answered(rungs: &[&'static str], delay: u64, end: u64, status: &'static str) -> Outcome {
+        let ms = Duration::from_millis;
+        let item = |rung: &&'static str| Item {
+            rung,
+            complete: ms(end),
+            per_token: None,
+        };
+        Outcome {
+            delay: ms(delay),
+            end: Some(ms(end)),
+            items: rungs.iter().map(item).collect(),
+            status,
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn strangers_are_told_by_an_item_for_which_an_oracle_was_asked_and_failures_are_not_answers() {
+        let outcomes = [
+            answered(&["CACHED", "CACHED"], 1, 11, "OK"),
+            answered(&["CACHED", "FRESH"], 0, 50, "OK"),
+            answered(&["CACHED"], 0, 900, "DEADLINE_EXCEEDED"),
+        ];
+        let measured = Measured::of(&outcomes, Duration::from_secs(2));
+        assert_eq!(measured.ok_per_second, 1.0);
+        assert_eq!((measured.found_ms[50], measured.asked_ms[50]), (10.0, 50.0));
+        assert_eq!(measured.complete_ms[100], 50.0);
+    }
+
+    #[test]
+    fn a_curve_that_is_not_there_does_not_count_in_the_average() {
+        let curves: [&[f64]; 3] = [&[1.0, 2.0], &[], &[3.0, 6.0]];
+        assert_eq!(average(curves.into_iter()), [2.0, 4.0]);
+    }
 }

@@ -56,6 +56,9 @@ pub struct Seen {
     pub slate_ms: Vec<f64>,
     pub item_ms: Vec<f64>,
     pub complete_ms: Vec<f64>,
+    /// The same of requests whose knowledge was remembered, and of those for which the Oracle was asked; empty where there was none.
+    pub found_ms: Vec<f64>,
+    pub asked_ms: Vec<f64>,
     pub hit_share: f64,
     pub without_knowledge_share: f64,
     /// Share of the capacity in use.
@@ -106,6 +109,7 @@ struct Request {
     size: f64,
     left: usize,
     user: Option<usize>,
+    is_hit: bool,
 }
 
 struct Item {
@@ -166,11 +170,13 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                 Known::Askers(askers) => askers.get(n % askers.len().max(1)).copied(),
                 Known::Share(_) => None,
             },
+            is_hit: false,
         });
     }
 
     let mut known: HashSet<usize> = HashSet::new();
-    let (mut slates, mut items_ms, mut complete) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut slates, mut items_ms) = (Vec::new(), Vec::new());
+    let (mut found, mut asked) = (Vec::new(), Vec::new());
     let (mut hits, mut without, mut explained) = (0usize, 0usize, 0usize);
     let mut last = 0.0f64;
     while let Some(Reverse((Time(now), _, event))) = it.events.pop() {
@@ -191,6 +197,7 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                             (Known::Share(share), _) => it.draw.random::<f64>() < *share,
                             (Known::Askers(_), user) => user.is_some_and(|user| known.contains(&user)),
                         };
+                        it.requests[request].is_hit = is_hit;
                         for _ in 0..plan.load.items {
                             it.items.push(Item {
                                 request,
@@ -222,7 +229,7 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
                         items_ms.push(took);
                         request.left -= 1;
                         if request.left == 0 {
-                            complete.push(took);
+                            if request.is_hit { &mut found } else { &mut asked }.push(took);
                         }
                     }
                 }
@@ -241,6 +248,7 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
         let pool = &it.pools[station];
         pool.iter().map(Node::busy_ms).sum::<f64>() / pool.len() as f64 / last.max(1.0)
     });
+    let mut complete = [&found[..], &asked[..]].concat();
     Seen {
         // What was begun and ended, over the time it took: below the rate when the cluster falls behind.
         answered_per_second: part as f64 * complete.len() as f64
@@ -249,6 +257,8 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
         slate_ms: curve(&mut slates),
         item_ms: curve(&mut items_ms),
         complete_ms: curve(&mut complete),
+        found_ms: curve(&mut found),
+        asked_ms: curve(&mut asked),
         hit_share: hits as f64 / explained.max(1) as f64,
         without_knowledge_share: without as f64 / explained.max(1) as f64,
         busy,
@@ -398,6 +408,11 @@ mod tests {
         let hit = simulate(&plan, one(), &run(0.01, 10_000, 1.0));
         assert!((hit.complete_ms[50] - 21.0).abs() < 1e-6);
         assert_eq!((miss.hit_share, hit.hit_share), (0.0, 1.0));
+        assert_eq!(
+            (&miss.asked_ms, &hit.found_ms),
+            (&miss.complete_ms, &hit.complete_ms)
+        );
+        assert!(miss.found_ms.is_empty() && hit.asked_ms.is_empty());
     }
 
     #[test]
