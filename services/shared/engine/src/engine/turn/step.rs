@@ -1,0 +1,260 @@
+//! What the device does in a turn: encodes who is new, decodes one token of every running row, or a few where one guesses ahead.
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::Loop;
+use crate::error::Error;
+use crate::kv::RowSlot;
+use crate::runner::{DecodeRow, EncodeJob, Logits, Runner, RunnerError};
+use crate::sequence::SequenceId;
+
+/// The place of a sequence's rows, and of their lines of logits, among those of a step.
+struct Span {
+    id: SequenceId,
+    rows: std::ops::Range<usize>,
+    lines: std::ops::Range<usize>,
+}
+
+impl<R: Runner> Loop<R> {
+    /// Encodes a batch; where that fails, its halves, so that only the sequence at fault fails.
+    pub(super) fn encode(&mut self, batch: &[SequenceId]) {
+        if self.lost.is_some() {
+            return;
+        }
+        let begun = Instant::now();
+        let mut tokens = 0;
+        let jobs: Vec<EncodeJob<'_>> = batch
+            .iter()
+            .filter_map(|id| {
+                let (active, lease) = (self.active.get(id)?, self.scheduler.lease(*id)?);
+                tokens += active.sequence.prompt.len();
+                Some(EncodeJob {
+                    cross: lease.cross,
+                    ids: &active.sequence.prompt,
+                    pairs: active.sequence.pairs,
+                })
+            })
+            .collect();
+        self.shared.batch.set(Some(begun));
+        let done = self.runner.encode(&jobs);
+        self.shared.batch.set(None);
+        match done {
+            Ok(()) => {
+                self.look();
+                let took = begun.elapsed();
+                for id in batch {
+                    if let Some(active) = self.active.get_mut(id) {
+                        active.encode_time += took;
+                        active.phases.decode();
+                    }
+                }
+                self.stats.prompt_tokens += tokens as u64;
+                self.shared.meters.prompt_tokens.increment(tokens as u64);
+                self.shared.meters.encode_seconds.record(took.as_secs_f64());
+            }
+            Err(error) if error.is_fatal() => self.lost = Some(error.reason),
+            Err(error) if batch.len() > 1 => {
+                warn!(engine = %self.shared.config.name, sequences = batch.len(), %error, "an encoder batch failed");
+                let (left, right) = batch.split_at(batch.len() / 2);
+                // The whole batch may have left something behind.
+                for id in batch {
+                    if let Some(lease) = self.scheduler.lease(*id) {
+                        self.runner.release_cross(lease.cross);
+                    }
+                }
+                self.encode(left);
+                self.encode(right);
+            }
+            Err(error) => {
+                for id in batch {
+                    self.end(*id, Err(Error::fault(&error.reason)));
+                }
+            }
+        }
+    }
+
+    /// Decodes one token of every running row and lets each sequence move on. Returns the rows decoded.
+    pub(super) fn decode(&mut self) -> usize {
+        if self.lost.is_some() {
+            return 0;
+        }
+        let begun = Instant::now();
+        self.draft();
+        let mut spans = Vec::with_capacity(self.scheduler.running().len());
+        let mut lines = 0;
+        let mut rows: Vec<DecodeRow<'_>> = Vec::new();
+        for id in self.scheduler.running() {
+            let (Some(active), Some(lease)) = (self.active.get(id), self.scheduler.lease(*id)) else {
+                continue;
+            };
+            let first = rows.len();
+            let first_line = lines;
+            rows.extend(active.sequence.rows().map(|(row, ids, drafted)| {
+                lines += 1 + drafted;
+                let winner = active.sequence.takes_the_winner(ids.len() - drafted);
+                DecodeRow {
+                    row,
+                    cross: lease.cross,
+                    ids,
+                    kept: ids.len() - 1 - drafted,
+                    wanted: 1 + drafted,
+                    winner,
+                }
+            }));
+            spans.push(Span {
+                id: *id,
+                rows: first..rows.len(),
+                lines: first_line..lines,
+            });
+        }
+        if rows.is_empty() {
+            return 0;
+        }
+        let vocab = self.shared.shape.vocab;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.len() < lines * vocab {
+            buffer.resize(lines * vocab, 0.0);
+        }
+        let mut failed = Vec::new();
+        let mut decoded = rows.len();
+        self.shared.batch.set(Some(begun));
+        let done = decode_apart(
+            &mut self.runner,
+            &spans,
+            &rows,
+            vocab,
+            &mut buffer[..lines * vocab],
+            &mut failed,
+        );
+        self.shared.batch.set(None);
+        drop(rows);
+        if let Err(error) = done {
+            self.lost = Some(error.reason);
+            return 0;
+        }
+        self.look();
+        for (id, error) in failed {
+            self.end(id, Err(error));
+        }
+        for span in spans {
+            decoded += self.advance(
+                &span,
+                &mut buffer[span.lines.start * vocab..span.lines.end * vocab],
+                begun,
+            );
+        }
+        self.buffer = buffer;
+        self.stats.steps += 1;
+        self.stats.decoded_tokens += decoded as u64;
+        self.shared.meters.steps.increment(1);
+        self.shared.meters.new_tokens.increment(decoded as u64);
+        self.shared
+            .meters
+            .step_seconds
+            .record(begun.elapsed().as_secs_f64());
+        decoded
+    }
+
+    /// Lets greedy sequences guess ahead, as far as a step has room.
+    fn draft(&mut self) {
+        let config = &self.shared.config;
+        if config.draft_tokens_max == 0 || !self.shared.shape.exact_drafts {
+            return;
+        }
+        let rows: usize = self
+            .scheduler
+            .running()
+            .iter()
+            .filter_map(|id| self.active.get(id))
+            .map(|active| active.sequence.rows().count())
+            .sum();
+        let most = config.step_draft_tokens_max.min(config.step_decode_tokens_max);
+        let mut room = most.saturating_sub(rows);
+        let mut drafted = 0;
+        for id in self.scheduler.running() {
+            if room == 0 {
+                break;
+            }
+            if let Some(active) = self.active.get_mut(id) {
+                let made = active.sequence.draft(&self.book, config, room);
+                room -= made;
+                drafted += made;
+            }
+        }
+        self.stats.drafted_tokens += drafted as u64;
+        self.shared.meters.drafted.increment(drafted as u64);
+    }
+
+    /// Moves a sequence on; returns how many tokens it guessed right.
+    fn advance(&mut self, span: &Span, lines: &mut [f32], begun: Instant) -> usize {
+        let Some(active) = self.active.get_mut(&span.id) else {
+            return 0;
+        };
+        active.steps += 1;
+        active.decode_begun.get_or_insert(begun);
+        let step = match active
+            .sequence
+            .advance(lines, self.shared.shape.vocab, &mut self.scratch)
+        {
+            Ok(step) => step,
+            Err(error) => {
+                self.end(span.id, Err(error));
+                return 0;
+            }
+        };
+        if self.shared.config.draft_tokens_max > 0 {
+            active.sequence.teach(&mut self.book, step.produced.len());
+        }
+        self.stats.drafted_right += step.guessed as u64;
+        self.shared.meters.drafted_right.increment(step.guessed as u64);
+        active.outbox.push(&step.produced);
+        if let Some(hypotheses) = step.end {
+            self.end(span.id, Ok(hypotheses));
+            return step.guessed;
+        }
+        if !step.moves.is_empty() {
+            self.runner.reorder(&step.moves);
+        }
+        let left: Vec<RowSlot> = step.idle.iter().chain(&step.done).copied().collect();
+        if !left.is_empty() {
+            self.runner.release_rows(&left);
+        }
+        for row in step.done {
+            self.scheduler.settle_row(span.id, row);
+        }
+        step.guessed
+    }
+}
+
+/// Decodes the rows of `spans`; where that fails, those of each half, down to single sequences. A fatal error is the only
+/// one that comes back: then nothing more is tried.
+fn decode_apart(
+    runner: &mut impl Runner,
+    spans: &[Span],
+    rows: &[DecodeRow<'_>],
+    vocab: usize,
+    lines: &mut [f32],
+    failed: &mut Vec<(SequenceId, Error)>,
+) -> Result<(), RunnerError> {
+    let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
+        return Ok(());
+    };
+    let range = first.rows.start..last.rows.end;
+    let result = runner.decode(&rows[range], &mut Logits::new(vocab, lines));
+    let Err(error) = result else { return Ok(()) };
+    if error.is_fatal() {
+        return Err(error);
+    }
+    if spans.len() == 1 {
+        failed.push((first.id, Error::fault(&error.reason)));
+        return Ok(());
+    }
+    warn!(sequences = spans.len(), %error, "a decode batch failed");
+    let (left, right) = spans.split_at(spans.len() / 2);
+    let middle = (right[0].lines.start - first.lines.start) * vocab;
+    let (left_lines, right_lines) = lines.split_at_mut(middle);
+    decode_apart(runner, left, rows, vocab, left_lines, failed)?;
+    decode_apart(runner, right, rows, vocab, right_lines, failed)
+}
