@@ -2,15 +2,20 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from deepen import deepened
 
 FILES = Path(os.environ["REFRACT_BENCH_FILES"])
 WORKER, PYTHON = os.environ["REFRACT_BENCH_WORKER"], os.environ["REFRACT_BENCH_PYTHON"]
 PEER = [PYTHON, str(Path(__file__).parent / "peer.py")]
 # The exporter to ONNX needs an older transformers than the newest, in front of it.
 EXPORTER = {"PYTHONPATH": str(FILES / "onnx")}
+# Of FLAN-T5-XXL's shape in bytes, its `wo` in f32: what is on disk, and what it takes at work.
+XXL_GIB = 18
 # What libraries say of themselves.
 NOISE = open(FILES / "peers.log", "w")
 
@@ -92,6 +97,31 @@ def random_model(*shape):
         name, *layers = map(str, shape)
         subprocess.run([WORKER, "random", name, directory, *layers], check=True)
     return directory
+
+
+def whole_xxl():
+    """FLAN-T5-XXL's shape in bytes, all 24 + 24 layers; None where the machine has no room for it."""
+    out = FILES / "random-flan-t5-xxl-int8"
+    if free_gib() < XXL_GIB:
+        print(f"    {free_gib()} GiB of memory are free and {XXL_GIB} needed for the whole of XXL's shape: scaling samples up", file=sys.stderr)
+        return None
+    if not (out / "model.safetensors").is_file():
+        if shutil.disk_usage(FILES).free >> 30 < XXL_GIB:
+            print(f"    {XXL_GIB} GiB of disk are needed for the whole of XXL's shape: scaling samples up", file=sys.stderr)
+            return None
+        print(f"    making {out.name} ({XXL_GIB} GiB; minutes)", file=sys.stderr)
+        one = FILES / "random-flan-t5-xxl-1-int8"
+        shutil.rmtree(one, ignore_errors=True)
+        subprocess.run([WORKER, "bytes", random_model("flan-t5-xxl", 1), one], check=True)
+        deepened(one, out, 24)
+        shutil.rmtree(one)
+    return out
+
+
+def free_gib():
+    with open("/proc/meminfo") as lines:
+        found = [line.split()[1] for line in lines if line.startswith("MemAvailable")]
+    return int(found[0]) >> 20 if found else 0
 
 
 def made_once(how, directory, engine, kind, file, environment={}):

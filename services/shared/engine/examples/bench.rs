@@ -1,7 +1,7 @@
 //! The worker that `tests/bench/run` drives: one engine, jobs in as lines of JSON, measurements out.
 //!
 //! `bench random bart-base|flan-t5-base|flan-t5-large|flan-t5-xxl DIRECTORY [LAYERS]` writes a model of RANDOM WEIGHTS, with so many
-//! layers of each kind instead of the shape's own.
+//! layers of each kind instead of the shape's own. `bench bytes DIRECTORY TO` writes a model in bytes to a new directory.
 //!
 //! `bench DIRECTORY [precision] [threads] [drafts] [running]`; says `{"ready": …}` when loaded and warm. A job is
 //! `{"prompts": [[…]], "new": [48], "beams": 1, "exact": true, "together": 0, "padded": false, "arrive": []}`: so many new
@@ -57,6 +57,9 @@ async fn main() {
         let (shape, dir) = (next(), PathBuf::from(next()));
         let layers = args.next().map(|n| n.parse().expect("a number of layers"));
         return random(&shape, &dir, layers);
+    }
+    if first == "bytes" {
+        return bytes(&PathBuf::from(next()), &PathBuf::from(next()));
     }
     let dir = PathBuf::from(first);
     let weights = match args.next().as_deref() {
@@ -229,6 +232,13 @@ fn random(shape: &str, dir: &Path, layers: Option<usize>) {
     std::fs::create_dir_all(dir).expect("a directory for the weights");
     let model = Trainable::random(config, 1, &candle_core::Device::Cpu).expect("a sound config");
     model.save(dir).expect("written");
+}
+
+fn bytes(dir: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory for the weights");
+    refract_engine::quantise(dir, &to.join("model.safetensors"), false)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    std::fs::copy(dir.join("config.json"), to.join("config.json")).expect("copied");
 }
 
 fn say(value: &serde_json::Value) {
