@@ -9,8 +9,14 @@ pub const NICE_MAX: u8 = 19;
 pub fn stand_back(nice: u8) {
     #[cfg(target_os = "linux")]
     if nice > 0 {
-        // SAFETY: a system call on numbers. On Linux, 0 names the calling thread, and being nicer needs no right.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, i32::from(nice.min(NICE_MAX))) };
+        let wanted = i32::from(nice.min(NICE_MAX));
+        // SAFETY: system calls on numbers. On Linux, 0 names the calling thread, and being nicer needs no right. Being less nice than a
+        // process was started with does, and is not what was asked for.
+        unsafe {
+            if libc::getpriority(libc::PRIO_PROCESS, 0) < wanted {
+                libc::setpriority(libc::PRIO_PROCESS, 0, wanted);
+            }
+        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = nice;
