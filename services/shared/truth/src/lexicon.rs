@@ -1,6 +1,6 @@
 //! Words that need no support, and words that do.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use crate::text::{fold, words};
@@ -11,10 +11,10 @@ const COMMON: &str = include_str!("common.txt");
 const GENRES: &str = include_str!("genres.txt");
 
 fn set(
-    cell: &'static OnceLock<BTreeSet<&'static str>>,
+    cell: &'static OnceLock<HashSet<&'static str>>,
     text: &'static str,
     by_line: bool,
-) -> &'static BTreeSet<&'static str> {
+) -> &'static HashSet<&'static str> {
     cell.get_or_init(|| {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         if by_line {
@@ -27,7 +27,7 @@ fn set(
 
 /// Takes a folded word.
 pub(crate) fn is_common(word: &str) -> bool {
-    static SET: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
+    static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
     set(&SET, COMMON, false).contains(word)
 }
 
@@ -37,8 +37,8 @@ pub(crate) fn is_common_phrase(text: &str) -> bool {
     words.iter().all(|w| !w.capital && is_common(&w.folded))
 }
 
-pub(crate) fn genres() -> &'static BTreeSet<&'static str> {
-    static SET: OnceLock<BTreeSet<&'static str>> = OnceLock::new();
+pub(crate) fn genres() -> &'static HashSet<&'static str> {
+    static SET: OnceLock<HashSet<&'static str>> = OnceLock::new();
     set(&SET, GENRES, true)
 }
 
