@@ -57,27 +57,15 @@ pub fn strongest_first(relations: &mut [Relation]) {
     relations.sort_by_key(|relation| (std::cmp::Reverse(class(relation.weight)), kind_rank(relation)));
 }
 
+/// Roles in the order in which they tell, others' behaviour between names and genres: it tells more than a genre and less than a name.
 fn kind_rank(relation: &Relation) -> usize {
-    const ORDER: [Role; 11] = [
-        Role::Series,
-        Role::Director,
-        Role::Author,
-        Role::Artist,
-        Role::Source,
-        Role::Cast,
-        Role::Maker,
-        Role::Genre,
-        Role::Place,
-        Role::Other,
-        Role::Year,
-    ];
+    let co_liked = Role::Genre.telling_rank();
     match &relation.kind {
         Kind::Shared { role, .. } => {
-            let place = ORDER.iter().position(|r| r == role).unwrap_or(ORDER.len());
-            // Others' behaviour tells more than a genre and less than a name.
-            if place >= 7 { place + 1 } else { place }
+            let rank = role.telling_rank();
+            if rank >= co_liked { rank + 1 } else { rank }
         }
-        Kind::CoLiked { .. } => 7,
-        Kind::Premise(_) => 20,
+        Kind::CoLiked { .. } => co_liked,
+        Kind::Premise(_) => usize::MAX,
     }
 }

@@ -39,6 +39,26 @@ impl Role {
             Self::Director | Self::Cast | Self::Author | Self::Artist | Self::Maker
         )
     }
+
+    /// How much a tie of this role tells, 0 the most: a series tells more than a genre, a genre more than a year. Prompts state an
+    /// item's attributes in this order and judgements weigh by it, so a model's first facts are its best. A premise and what is
+    /// hidden come last, together.
+    pub fn telling_rank(self) -> usize {
+        const ORDER: [Role; 11] = [
+            Role::Series,
+            Role::Director,
+            Role::Author,
+            Role::Artist,
+            Role::Source,
+            Role::Cast,
+            Role::Maker,
+            Role::Genre,
+            Role::Place,
+            Role::Other,
+            Role::Year,
+        ];
+        ORDER.iter().position(|role| *role == self).unwrap_or(ORDER.len())
+    }
 }
 
 /// What is recommended, as far as the words for it go.

@@ -229,23 +229,6 @@ fn item_attributes(scene: &Scene) -> Vec<(Role, &str, String)> {
                 .map(|value| (role, attribute.as_str(), value)),
         );
     }
-    found.sort_by_key(|(role, ..)| rank(*role));
+    found.sort_by_key(|(role, ..)| role.telling_rank());
     found
-}
-
-fn rank(role: Role) -> usize {
-    const ORDER: [Role; 11] = [
-        Role::Series,
-        Role::Director,
-        Role::Author,
-        Role::Artist,
-        Role::Source,
-        Role::Cast,
-        Role::Maker,
-        Role::Genre,
-        Role::Place,
-        Role::Other,
-        Role::Year,
-    ];
-    ORDER.iter().position(|r| *r == role).unwrap_or(ORDER.len())
 }
