@@ -16,18 +16,25 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
-    /// Opens it: on a GPU a stream of its own, so that what is recorded there can be captured.
+    /// Opens it: on a GPU with a stream of its own, the only one that work goes through, so that steps can be recorded.
     pub fn open(self) -> Result<Device, RunnerError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Err(RunnerError::new(format!(
                 "{self}: this build has no GPU support; build with `--features cuda`, or set devices to cpu"
             ))),
-            Self::Cuda(number) => Device::new_cuda_with_stream(number).map_err(|e| {
-                RunnerError::new(format!(
-                    "{self} cannot be opened ({e}): `nvidia-smi -L` lists the GPUs there are; CUDA_VISIBLE_DEVICES hides some"
-                ))
-            }),
+            Self::Cuda(number) => {
+                let device = Device::new_cuda_with_stream(number).map_err(|e| {
+                    RunnerError::new(format!(
+                        "{self} cannot be opened ({e}): `nvidia-smi -L` lists the GPUs there are; CUDA_VISIBLE_DEVICES hides some"
+                    ))
+                })?;
+                #[cfg(feature = "cuda")]
+                if let Device::Cuda(cuda) = &device {
+                    refract_kernel::graph::order_by_stream(cuda);
+                }
+                Ok(device)
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub devices: Vec<DeviceName>,
     /// Among how many ranks the model is divided; 0 means as many as there are devices.
     pub tensor_parallel: usize,
+    /// Whether a GPU records its decode steps and repeats them ([`refract_model::Steps`]). The text is the same.
+    pub record_steps: bool,
     /// How long one step of several ranks may take before one of them counts as dead.
     pub rank_wait: Duration,
 }
@@ -60,6 +62,7 @@ impl Default for OpenOptions {
             nice: 0,
             devices: Vec::new(),
             tensor_parallel: 0,
+            record_steps: true,
             rank_wait: Duration::from_secs(60),
         }
     }
@@ -134,7 +137,9 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
                 device: device.open()?,
                 collective: None,
             };
-            (Box::new(ModelRunner::new(Model::load(dir, &loading)?)), None)
+            let records = options.record_steps && device.is_gpu();
+            let runner = ModelRunner::new(Model::load(dir, &loading)?).recording(records);
+            (Box::new(runner), None)
         }
         (None, several) => {
             let parallel = ParallelOptions {

@@ -16,6 +16,8 @@ mod dot;
 mod elementwise;
 mod error;
 mod floats;
+#[cfg(feature = "cuda")]
+pub mod graph;
 mod isa;
 mod kernels;
 mod lanes;

@@ -13,7 +13,7 @@ use candle_nn::VarBuilder;
 use crate::config::BartConfig;
 use crate::layers::{Activation, Attention, AttentionShape, LayerNorm, Linear, Memory, Mode, Site};
 use crate::layers::{causal_mask, embed, padding_mask};
-use crate::model::{DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
 use crate::weights::{Entry, Start};
 
 /// Unused rows at the start of the position tables.
@@ -110,7 +110,8 @@ impl Bart {
             x = x.broadcast_add(&gated.forward(&pairs.users, &pairs.items)?)?;
         }
         let s = x.dim(1)?;
-        x = self.encoder.enter(&x, &[0], mode)?;
+        let places = Tensor::from_vec(self.encoder.places(&[0], s)?, (1, s), x.device())?;
+        x = self.encoder.enter(&x, &places, mode)?;
         let mask = padding_mask(input.lengths, s, x.device())?;
         for block in &self.encoder.blocks {
             let (k, v) = block.own.keys_values(&x, mode)?;
@@ -152,12 +153,20 @@ impl Bart {
         }
     }
 
+    /// Rows of the position table `[planes, t]`, and a mask where one is needed.
+    pub(crate) fn age_numbers(&self, planes: &[usize], t: usize, columns: usize) -> Result<AgeNumbers> {
+        Ok(AgeNumbers {
+            places: self.decoder.places(planes, t)?,
+            places_shape: vec![planes.len(), t],
+            mask: causal_mask(planes, t, columns),
+        })
+    }
+
     /// `[rows, t, width]`
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = self
             .decoder
-            .enter(&self.embed(&input.tokens)?, input.ages, mode)?;
-        let mask = causal_mask(input.ages, x.dim(1)?, input.columns, x.device())?;
+            .enter(&self.embed(&input.tokens)?, &input.places, mode)?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
             let (k, v) = (input.own)(layer, block.own.keys_values(&x, mode)?)?;
             x = block.own(
@@ -166,7 +175,7 @@ impl Bart {
                     k,
                     v,
                     bias: None,
-                    mask: mask.clone(),
+                    mask: input.mask.clone(),
                     sharing: None,
                 },
                 mode,
@@ -223,19 +232,20 @@ impl Stack {
         })
     }
 
-    /// Adds positions to embeddings `[b, t, width]` of rows of the given ages, and norms.
-    fn enter(&self, x: &Tensor, ages: &[usize], mode: Mode<'_>) -> Result<Tensor> {
-        let t = x.dim(1)?;
-        let same = ages.windows(2).all(|pair| pair[0] == pair[1]);
-        let ages = if same { &ages[..ages.len().min(1)] } else { ages };
+    /// Rows of the position table for `t` tokens of each plane: `[planes, t]`.
+    fn places(&self, planes: &[usize], t: usize) -> Result<Vec<u32>> {
         // A short row that is padded beside a long one may pass the end of the table; its numbers there are not used.
         let last = self.positions.dim(0)? - 1;
-        let rows: Vec<u32> = ages
+        let place = |at: usize| (at + POSITION_OFFSET).min(last) as u32;
+        Ok(planes
             .iter()
-            .flat_map(|age| (0..t).map(move |i| (age + i + POSITION_OFFSET).min(last) as u32))
-            .collect();
-        let rows = Tensor::from_vec(rows, (ages.len(), t), x.device())?;
-        let x = x.broadcast_add(&embed(&self.positions, &rows)?)?; // [b, t, width]
+            .flat_map(|age| (0..t).map(move |i| place(age + i)))
+            .collect())
+    }
+
+    /// Adds positions `[planes, t]`, one plane or one a row, to embeddings `[b, t, width]`, and norms.
+    fn enter(&self, x: &Tensor, places: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let x = x.broadcast_add(&embed(&self.positions, places)?)?; // [b, t, width]
         mode.drop(self.norm.forward(&x, mode)?, Site::Hidden)
     }
 }

@@ -460,11 +460,7 @@ struct Order {
 impl Sharing {
     /// `memory_of[row]`, with every memory below `memories` read at least once.
     pub(crate) fn new(memory_of: &[usize], memories: usize, device: &Device) -> Result<Self> {
-        let mut readers: Vec<Vec<u32>> = vec![Vec::new(); memories];
-        for (row, memory) in memory_of.iter().enumerate() {
-            readers[*memory].push(row as u32);
-        }
-        let each = readers.iter().map(Vec::len).max().unwrap_or(1);
+        let each = readers_each(memory_of, memories);
         if memory_of
             .iter()
             .enumerate()
@@ -477,25 +473,19 @@ impl Sharing {
                 order: None,
             });
         }
-        let mut row_at = Vec::with_capacity(memories * each);
-        let mut place_of = vec![0_u32; memory_of.len()];
-        for rows in &readers {
-            for i in 0..each {
-                if let Some(row) = rows.get(i) {
-                    place_of[*row as usize] = row_at.len() as u32;
-                }
-                row_at.push(rows.get(i).or(rows.first()).copied().unwrap_or(0));
-            }
-        }
-        let order = Order {
-            row_at: Tensor::from_vec(row_at, memories * each, device)?,
-            place_of: Tensor::from_vec(place_of, memory_of.len(), device)?,
-        };
-        Ok(Self {
+        let (row_at, place_of) = reading_order(memory_of, memories, each);
+        let row_at = Tensor::from_vec(row_at, memories * each, device)?;
+        let place_of = Tensor::from_vec(place_of, memory_of.len(), device)?;
+        Ok(Self::ordered(memories, each, row_at, place_of))
+    }
+
+    /// From tensors as [`reading_order`] numbers them, which may be written anew from step to step.
+    pub(crate) fn ordered(memories: usize, each: usize, row_at: Tensor, place_of: Tensor) -> Self {
+        Self {
             memories,
             each,
-            order: Some(order),
-        })
+            order: Some(Order { row_at, place_of }),
+        }
     }
 
     /// `[rows, t, n]` to `[memories, each·t, n]`
@@ -517,6 +507,35 @@ impl Sharing {
             None => Ok(x),
         }
     }
+}
+
+/// Readers of the memory that has most.
+pub(crate) fn readers_each(memory_of: &[usize], memories: usize) -> usize {
+    let mut readers = vec![0; memories];
+    for memory in memory_of {
+        readers[*memory] += 1;
+    }
+    readers.into_iter().max().unwrap_or(1)
+}
+
+/// The row at each of `memories·each` places, by memory, some repeated; and each row's place. A memory without readers is given
+/// row 0.
+pub(crate) fn reading_order(memory_of: &[usize], memories: usize, each: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut readers: Vec<Vec<u32>> = vec![Vec::new(); memories];
+    for (row, memory) in memory_of.iter().enumerate() {
+        readers[*memory].push(row as u32);
+    }
+    let mut row_at = Vec::with_capacity(memories * each);
+    let mut place_of = vec![0_u32; memory_of.len()];
+    for rows in &readers {
+        for i in 0..each {
+            if let Some(row) = rows.get(i) {
+                place_of[*row as usize] = row_at.len() as u32;
+            }
+            row_at.push(rows.get(i).or(rows.first()).copied().unwrap_or(0));
+        }
+    }
+    (row_at, place_of)
 }
 
 /// Rows of `table` `[n, width]` for ids `[b, t]`: `[b, t, width]`.
@@ -556,41 +575,39 @@ pub(crate) fn padding_mask(lengths: &[usize], longest: usize, device: &Device) -
     Tensor::from_vec(mask, (lengths.len(), 1, 1, longest), device).map(Some)
 }
 
-/// Calls `value(query position, column)` for each of `t` new tokens of each row and each of `columns` columns.
+/// The ages for which numbers of position are computed: one where all rows are equally old, else each row's.
+pub(crate) fn planes(ages: &[usize]) -> &[usize] {
+    let same = ages.windows(2).all(|pair| pair[0] == pair[1]);
+    if same { &ages[..ages.len().min(1)] } else { ages }
+}
+
+/// `value(query position, column)` for each of `t` new tokens of each plane and each of `columns` columns: `[planes, t,
+/// columns]`.
 ///
-/// A row's tokens lie in columns 0.., so its column is also its position. Rows of equal age share one plane.
-/// Returns the values as `[planes, t, columns]` and the number of planes: one, or one a row.
+/// A row's tokens lie in columns 0.., so its column is also its position.
 pub(crate) fn over_columns<T>(
-    ages: &[usize],
+    planes: &[usize],
     t: usize,
     columns: usize,
     mut value: impl FnMut(usize, usize) -> T,
-) -> (Vec<T>, usize) {
-    let same = ages.windows(2).all(|pair| pair[0] == pair[1]);
-    let planes = if same { &ages[..ages.len().min(1)] } else { ages };
+) -> Vec<T> {
     let mut values = Vec::with_capacity(planes.len() * t * columns);
     for age in planes {
         for i in 0..t {
             values.extend((0..columns).map(|column| value(age + i, column)));
         }
     }
-    (values, planes.len())
+    values
 }
 
-/// `[rows or 1, 1, t, columns]`: −∞ for columns after a query's own; nothing where no column is.
-pub(crate) fn causal_mask(
-    ages: &[usize],
-    t: usize,
-    columns: usize,
-    device: &Device,
-) -> Result<Option<Tensor>> {
-    if t == 1 && ages.iter().all(|age| age + 1 == columns) {
-        return Ok(None);
+/// `[planes, 1, t, columns]`: 0, or −∞ for columns after a query's own; nothing where no column is.
+pub(crate) fn causal_mask(planes: &[usize], t: usize, columns: usize) -> Option<Vec<f32>> {
+    if t == 1 && planes.iter().all(|age| age + 1 == columns) {
+        return None;
     }
-    let (mask, planes) = over_columns(ages, t, columns, |position, column| {
+    Some(over_columns(planes, t, columns, |position, column| {
         if column > position { f32::NEG_INFINITY } else { 0.0 }
-    });
-    Tensor::from_vec(mask, (planes, 1, t, columns), device).map(Some)
+    }))
 }
 
 #[cfg(test)]

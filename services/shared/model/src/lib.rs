@@ -16,6 +16,7 @@ mod model;
 pub mod parallel;
 pub mod quantised;
 mod state;
+mod steps;
 mod stored;
 mod t5;
 mod train;
@@ -30,6 +31,7 @@ pub use model::{
     Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
 };
 pub use state::{Cross, CrossBatch, Encoded, OwnKv};
+pub use steps::Steps;
 pub use stored::Stored;
 pub use t5::{T5, distance_bucket};
 pub use train::{Batch, Trainable, cross_entropy};

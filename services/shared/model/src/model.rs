@@ -10,7 +10,7 @@ use crate::bart::Bart;
 use crate::checkpoint;
 use crate::config::{Config, Tokens};
 use crate::error::Error;
-use crate::layers::{Memory, Mode, padded};
+use crate::layers::{Memory, Mode, padded, planes};
 use crate::parallel::{Collective, Part};
 use crate::state::{Cross, CrossBatch, Encoded, Geometry, KeyValue, OwnKv};
 use crate::t5::T5;
@@ -147,14 +147,23 @@ pub(crate) struct PairIds {
 /// Keys and values of one layer.
 pub(crate) type KeysValues = (Tensor, Tensor);
 
+/// What layers look up of how old rows are, for one plane if all are equally old, else for one a row.
+pub(crate) struct AgeNumbers {
+    /// BART: rows of its position table, `[planes, t]`. T5: buckets of distances, `[planes, t, columns]`.
+    pub(crate) places: Vec<u32>,
+    pub(crate) places_shape: Vec<usize>,
+    /// BART, where a column is ahead of a query: 0 or −∞, `[planes, 1, t, columns]`.
+    pub(crate) mask: Option<Vec<f32>>,
+}
+
 /// New tokens, and the two memories as functions of the layer.
 pub(crate) struct DecodeInput<'a> {
     /// `[rows, t]`
     pub(crate) tokens: Tensor,
-    /// Tokens that each row had before.
-    pub(crate) ages: &'a [usize],
-    /// Columns of own memory after this step.
-    pub(crate) columns: usize,
+    /// [`AgeNumbers::places`].
+    pub(crate) places: Tensor,
+    /// [`AgeNumbers::mask`].
+    pub(crate) mask: Option<Tensor>,
     /// Remembers a layer's new keys and values; gives all.
     pub(crate) own: &'a dyn Fn(usize, KeysValues) -> candle_core::Result<KeysValues>,
     pub(crate) cross: &'a dyn Fn(usize) -> candle_core::Result<Memory<'a>>,
@@ -285,6 +294,30 @@ impl Model {
         own: &mut OwnKv,
         cross: &CrossBatch,
     ) -> Result<Tensor, Error> {
+        let t = self.check_step(tokens, own, cross)?;
+        let step = own.begin(t)?;
+        let planes = planes(own.lengths());
+        let (places, mask) = self.ages(planes, t, step.columns)?;
+        let input = DecodeInput {
+            tokens: padded(tokens, self.spec().pad, self.device())?,
+            places,
+            mask,
+            own: &|layer, new| own.append(&step, layer, new),
+            cross: &|layer| cross.memory(layer),
+        };
+        let hidden = self.run_decoder(&input, Mode::Serve)?;
+        let logits = self.logits(&hidden)?;
+        own.finish(tokens.iter().map(|row| row.len()));
+        Ok(logits)
+    }
+
+    /// Refuses a step that cannot be; says how many tokens the longest row brings.
+    pub(crate) fn check_step(
+        &self,
+        tokens: &[&[u32]],
+        own: &OwnKv,
+        cross: &CrossBatch,
+    ) -> Result<usize, Error> {
         if tokens.len() != own.rows() || tokens.len() != cross.rows() {
             let (given, own, cross) = (tokens.len(), own.rows(), cross.rows());
             return Err(Error::input(
@@ -312,18 +345,39 @@ impl Model {
                 ));
             }
         }
-        let step = own.begin(t)?;
-        let input = DecodeInput {
-            tokens: padded(tokens, self.spec().pad, self.device())?,
-            ages: own.lengths(),
-            columns: step.columns,
-            own: &|layer, new| own.append(&step, layer, new),
-            cross: &|layer| cross.memory(layer),
-        };
-        let hidden = self.run_decoder(&input, Mode::Serve)?;
-        let logits = self.logits(&hidden)?;
-        own.finish(tokens.iter().map(|row| row.len()));
-        Ok(logits)
+        Ok(t)
+    }
+
+    /// What `t` new tokens of rows of these ages look up, of so many columns of own memory.
+    pub(crate) fn age_numbers(
+        &self,
+        planes: &[usize],
+        t: usize,
+        columns: usize,
+    ) -> candle_core::Result<AgeNumbers> {
+        match self {
+            Self::T5(m) => Ok(m.age_numbers(planes, t, columns)),
+            Self::Bart(m) => m.age_numbers(planes, t, columns),
+        }
+    }
+
+    /// The same on the model's device: places, and the mask where one is needed.
+    pub(crate) fn ages(
+        &self,
+        planes: &[usize],
+        t: usize,
+        columns: usize,
+    ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+        let AgeNumbers {
+            places,
+            places_shape,
+            mask,
+        } = self.age_numbers(planes, t, columns)?;
+        let mask = mask.map(|mask| Tensor::from_vec(mask, (planes.len(), 1, t, columns), self.device()));
+        Ok((
+            Tensor::from_vec(places, places_shape, self.device())?,
+            mask.transpose()?,
+        ))
     }
 
     pub(crate) fn run_encoder(

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Error;
-use crate::layers::{Memory, Sharing, padding_mask};
+use crate::layers::{Memory, Sharing, padding_mask, readers_each};
 use crate::model::Model;
 
 /// What the encoder says of a batch of sequences.
@@ -102,8 +102,13 @@ impl Geometry {
     }
 }
 
-/// Columns of a new memory, and the step in which source capacity grows.
-const COLUMNS_MIN: usize = 32;
+/// Columns of a new memory.
+pub(crate) const COLUMNS_MIN: usize = 32;
+
+/// Room for so many source tokens: at most a quarter too much from 128 on, so that few sizes serve all prompts.
+fn source_columns(tokens: usize) -> usize {
+    tokens.next_multiple_of((tokens.next_power_of_two() / 8).max(COLUMNS_MIN))
+}
 
 /// Self-attention keys and values of rows of different ages.
 ///
@@ -120,12 +125,15 @@ pub struct OwnKv {
     fresh: Vec<bool>,
     /// Columns that have ever been written.
     columns_written: usize,
+    /// Which buffers these are; others after growing. 0: none yet.
+    buffer: u64,
 }
 
-/// How one step writes: made once, used by every layer.
+/// How one step writes and reads: made once, used by every layer.
 #[derive(Debug)]
 pub(crate) struct Append {
-    /// Columns that hold something after the step.
+    rows: usize,
+    /// Columns that are read: all that hold something after the step, or more.
     pub(crate) columns: usize,
     place: Place,
 }
@@ -138,6 +146,12 @@ enum Place {
     Scattered(Tensor),
 }
 
+/// Distinct in the process: tells one buffer from another that came to lie in its place.
+fn next_buffer() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl OwnKv {
     pub fn empty(model: &Model) -> Self {
         Self {
@@ -148,6 +162,7 @@ impl OwnKv {
             lengths: Vec::new(),
             fresh: Vec::new(),
             columns_written: 0,
+            buffer: 0,
         }
     }
 
@@ -233,19 +248,49 @@ impl OwnKv {
         let place = if self.lengths.iter().all(|n| *n == first) {
             Place::Column(first)
         } else {
-            let each = self.geometry.head_dim;
-            let mut index = Vec::with_capacity(rows * self.geometry.heads * t * each);
-            for age in &self.lengths {
-                for _ in 0..self.geometry.heads {
-                    for i in 0..t {
-                        index.resize(index.len() + each, (age + i) as u32);
-                    }
-                }
-            }
-            let shape = (rows, self.geometry.heads, t, each);
-            Place::Scattered(Tensor::from_vec(index, shape, &self.geometry.device)?)
+            let places: Vec<u32> = self
+                .lengths
+                .iter()
+                .flat_map(|age| (0..t).map(move |i| (age + i) as u32))
+                .collect();
+            self.scattered(&Tensor::from_vec(places, (rows, t), &self.geometry.device)?)?
         };
-        Ok(Append { columns, place })
+        Ok(Append { rows, columns, place })
+    }
+
+    /// The same for one more token of each row, in a step of a fixed shape: `rows` and `columns` are at least what is needed, and
+    /// rows past the real ones write to their column 0, which the next sequence there wipes.
+    pub(crate) fn begin_fixed(&mut self, rows: usize, columns: usize) -> Result<(), Error> {
+        self.reserve(rows, columns)?;
+        self.wipe_fresh()?;
+        self.columns_written = self.columns_written.max(self.longest() + 1);
+        Ok(())
+    }
+
+    /// How a step of a fixed shape writes, after [`OwnKv::begin_fixed`]: `places` `[rows, 1]` are the columns.
+    pub(crate) fn fixed(&self, places: &Tensor, columns: usize) -> candle_core::Result<Append> {
+        Ok(Append {
+            rows: places.dim(0)?,
+            columns,
+            place: self.scattered(places)?,
+        })
+    }
+
+    /// Columns `[rows, t]` for every number of a layer's keys.
+    fn scattered(&self, places: &Tensor) -> candle_core::Result<Place> {
+        let (rows, t) = places.dims2()?;
+        let each = places.reshape((rows, 1, t, 1))?.broadcast_as((
+            rows,
+            self.geometry.heads,
+            t,
+            self.geometry.head_dim,
+        ))?;
+        Ok(Place::Scattered(each.contiguous()?))
+    }
+
+    /// Which buffers a step reads and writes; they stay where they are as long as it says the same.
+    pub(crate) fn buffer(&self) -> u64 {
+        self.buffer
     }
 
     /// Writes a layer's new keys and values `[rows, heads, t, head_dim]`; returns all of them, `[rows, heads, columns,
@@ -258,7 +303,7 @@ impl OwnKv {
     ) -> candle_core::Result<(Tensor, Tensor)> {
         let layer = &self.layers[layer];
         let write = |buffer: &Tensor, new: &Tensor| {
-            let live = buffer.narrow(0, 0, self.rows())?;
+            let live = buffer.narrow(0, 0, to.rows)?;
             match &to.place {
                 Place::Column(column) => live.slice_set(new, 2, *column)?,
                 Place::Scattered(index) => live.scatter_set(index, new, 2)?,
@@ -299,6 +344,7 @@ impl OwnKv {
             }
         }
         self.layers = layers;
+        self.buffer = next_buffer();
         self.rows_capacity = rows_capacity;
         self.columns_capacity = columns_capacity;
         Ok(())
@@ -330,11 +376,16 @@ pub struct CrossBatch {
     columns_capacity: usize,
     /// The `Cross` at each place, and its length.
     places: Vec<(u64, usize)>,
-    rows: usize,
+    /// The place that each row reads.
+    memory_of: Vec<usize>,
     /// Source tokens of the longest.
     columns: usize,
     mask: Option<Tensor>,
     sharing: Sharing,
+    /// As [`OwnKv::buffer`].
+    buffer: u64,
+    /// Distinct for every gathering: who has copied what rows read need not look again.
+    version: u64,
 }
 
 impl CrossBatch {
@@ -348,10 +399,12 @@ impl CrossBatch {
             memories_capacity: 0,
             columns_capacity: 0,
             places: Vec::new(),
-            rows: 0,
+            memory_of: Vec::new(),
             columns: 0,
             mask: None,
             sharing,
+            buffer: 0,
+            version: 0,
         };
         batch.regather(rows)?;
         Ok(batch)
@@ -360,7 +413,7 @@ impl CrossBatch {
     /// The same as a new `gather`, but sequences that stay are not copied again.
     pub fn regather(&mut self, rows: &[&Cross]) -> Result<(), Error> {
         // Whatever fails on the way leaves an empty batch.
-        self.rows = 0;
+        self.memory_of.clear();
         // The distinct sequences, in order of first appearance.
         let mut wanted: Vec<&Cross> = Vec::new();
         let mut seen: HashMap<u64, usize> = HashMap::new();
@@ -407,12 +460,42 @@ impl CrossBatch {
         self.mask = padding_mask(&lengths, columns, &self.geometry.device)?;
         self.sharing = Sharing::new(&memory_of, lengths.len(), &self.geometry.device)?;
         self.columns = columns;
-        self.rows = rows.len();
+        self.memory_of = memory_of;
+        self.version = next_buffer();
         Ok(())
     }
 
     pub fn rows(&self) -> usize {
-        self.rows
+        self.memory_of.len()
+    }
+
+    pub(crate) fn buffer(&self) -> u64 {
+        self.buffer
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The place that each row reads.
+    pub(crate) fn memory_of(&self) -> &[usize] {
+        &self.memory_of
+    }
+
+    /// Source tokens at each place.
+    pub(crate) fn source_lengths(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().map(|(_, len)| *len)
+    }
+
+    /// Memories, columns and readers of each memory that a step of a fixed shape reads: at least what is needed, at most what
+    /// there is room for.
+    pub(crate) fn fixed_shape(&self) -> (usize, usize, usize) {
+        let memories = self.places.len();
+        (
+            memories.next_power_of_two().min(self.memories_capacity),
+            source_columns(self.columns).min(self.columns_capacity),
+            readers_each(&self.memory_of, memories),
+        )
     }
 
     /// Memory held, in bytes.
@@ -422,14 +505,27 @@ impl CrossBatch {
 
     /// What a layer's cross-attention reads.
     pub(crate) fn memory(&self, layer: usize) -> candle_core::Result<Memory<'_>> {
-        let live = |x: &Tensor| x.narrow(0, 0, self.places.len())?.narrow(2, 0, self.columns);
+        let (memories, columns) = (self.places.len(), self.columns);
+        self.read(layer, memories, columns, self.mask.clone(), &self.sharing)
+    }
+
+    /// The same for given sizes, mask and readers.
+    pub(crate) fn read<'a>(
+        &self,
+        layer: usize,
+        memories: usize,
+        columns: usize,
+        mask: Option<Tensor>,
+        sharing: &'a Sharing,
+    ) -> candle_core::Result<Memory<'a>> {
+        let live = |x: &Tensor| x.narrow(0, 0, memories)?.narrow(2, 0, columns);
         let layer = &self.layers[layer];
         Ok(Memory {
             k: live(&layer.k)?,
             v: live(&layer.v)?,
             bias: None,
-            mask: self.mask.clone(),
-            sharing: Some(&self.sharing),
+            mask,
+            sharing: Some(sharing),
         })
     }
 
@@ -457,12 +553,13 @@ impl CrossBatch {
         self.memories_capacity = if memories <= self.memories_capacity {
             self.memories_capacity
         } else {
-            memories.max(2 * self.memories_capacity)
+            memories.next_power_of_two()
         };
-        self.columns_capacity = self.columns_capacity.max(columns.next_multiple_of(COLUMNS_MIN));
+        self.columns_capacity = self.columns_capacity.max(source_columns(columns));
         self.layers = self
             .geometry
             .allocate(self.memories_capacity, self.columns_capacity)?;
+        self.buffer = next_buffer();
         self.places.clear();
         Ok(())
     }

@@ -13,7 +13,7 @@ use candle_nn::VarBuilder;
 use crate::config::T5Config;
 use crate::layers::{Activation, Attention, AttentionShape, Linear, Memory, Mode, RmsNorm, Site};
 use crate::layers::{embed, over_columns, padding_mask};
-use crate::model::{DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
 use crate::parallel::{Part, Split};
 use crate::weights::{Entry, Start};
 
@@ -72,6 +72,8 @@ struct RelativePositions {
     distance_max: usize,
     /// The encoder looks both ways, the decoder only back: its distances have all buckets to themselves.
     bidirectional: bool,
+    /// The decoder's row for columns ahead, `[1, heads]`: −∞.
+    ahead: Option<Tensor>,
 }
 
 impl T5 {
@@ -125,7 +127,9 @@ impl T5 {
     pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = mode.drop(self.embed(&input.ids)?, Site::Hidden)?;
         let s = x.dim(1)?;
-        let mut bias = self.encoder.positions.bias(&[0], s, s)?; // [1, heads, s, s]
+        let positions = &self.encoder.positions;
+        let buckets = Tensor::from_vec(positions.buckets_of(&[0], s, s), (1, s, s), x.device())?;
+        let mut bias = positions.bias(&buckets)?; // [1, heads, s, s]
         let mut mask = padding_mask(input.lengths, s, x.device())?;
         if let Mode::Serve = mode
             && let Some(mask) = mask.take()
@@ -171,13 +175,19 @@ impl T5 {
         }
     }
 
+    /// Buckets of distances `[planes, t, columns]`; those ahead are masked by their bucket.
+    pub(crate) fn age_numbers(&self, planes: &[usize], t: usize, columns: usize) -> AgeNumbers {
+        AgeNumbers {
+            places: self.decoder.positions.buckets_of(planes, t, columns),
+            places_shape: vec![planes.len(), t, columns],
+            mask: None,
+        }
+    }
+
     /// `[rows, t, width]`
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = mode.drop(self.embed(&input.tokens)?, Site::Hidden)?;
-        let bias = self
-            .decoder
-            .positions
-            .bias(input.ages, x.dim(1)?, input.columns)?;
+        let bias = self.decoder.positions.bias(&input.places)?; // [planes, heads, t, columns]
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
             x = block.own.attend(&x, mode, |f, x| {
                 let (k, v) = (input.own)(layer, f.keys_values(x, mode)?)?;
@@ -234,6 +244,12 @@ impl Stack {
             buckets: config.relative_attention_num_buckets,
             distance_max: config.relative_attention_max_distance,
             bidirectional: !decoder,
+            ahead: if decoder {
+                let heads = config.num_heads / part.ranks();
+                Some(Tensor::full(f32::NEG_INFINITY, (1, heads), vb.device())?)
+            } else {
+                None
+            },
         };
         let norm = RmsNorm::new(
             config.d_model,
@@ -348,24 +364,25 @@ impl FeedForward {
 }
 
 impl RelativePositions {
-    /// What is added to the scores of `t` new tokens of rows of the given ages: `[rows or 1, heads, t, columns]`, −∞
-    /// where the decoder would look ahead.
-    fn bias(&self, ages: &[usize], t: usize, columns: usize) -> Result<Tensor> {
-        let device = self.table.device();
-        let (rows, planes) = over_columns(ages, t, columns, |position, column| {
+    /// The bucket of every column for `t` new tokens of each plane: `[planes, t, columns]`; one past the last where the decoder
+    /// would look ahead.
+    fn buckets_of(&self, planes: &[usize], t: usize, columns: usize) -> Vec<u32> {
+        over_columns(planes, t, columns, |position, column| {
             self.bucket(column as i64 - position as i64)
                 .unwrap_or(self.buckets) as u32
-        });
+        })
+    }
+
+    /// What is added to the scores, of buckets `[planes, t, columns]`: `[planes, heads, t, columns]`, −∞ for those ahead.
+    fn bias(&self, buckets: &Tensor) -> Result<Tensor> {
+        let (planes, t, columns) = buckets.dims3()?;
         let heads = self.table.dim(1)?;
-        let ahead = Tensor::full(f32::NEG_INFINITY, (1, heads), device)?;
-        let table = if self.bidirectional {
-            self.table.clone()
-        } else {
-            Tensor::cat(&[&self.table, &ahead], 0)?
+        let table = match &self.ahead {
+            Some(ahead) => Tensor::cat(&[&self.table, ahead], 0)?, // [buckets + 1, heads]
+            None => self.table.clone(),
         };
-        let rows = Tensor::from_vec(rows, planes * t * columns, device)?;
         table
-            .index_select(&rows, 0)? // [planes·t·columns, heads]
+            .index_select(&buckets.flatten_all()?, 0)? // [planes·t·columns, heads]
             .reshape((planes, t, columns, heads))?
             .permute((0, 3, 1, 2))? // [planes, heads, t, columns]
             .contiguous()
@@ -523,6 +540,7 @@ mod tests {
                 buckets: number("buckets") as usize,
                 distance_max: number("max_distance") as usize,
                 bidirectional: case["bidirectional"].as_bool().unwrap(),
+                ahead: None,
             };
             for (distance, expected) in (number("first")..).zip(case["expected"].as_array().unwrap()) {
                 let expected = expected.as_u64().unwrap() as usize;

@@ -317,10 +317,11 @@ fn hidden(model: &Model, batch: &Batch<'_>, dropout: Option<&Dropout>) -> Result
         .collect();
     let shifted: Vec<&[u32]> = shifted.iter().map(Vec::as_slice).collect();
     let mask = crate::layers::padding_mask(&lengths, encoded.dim(1)?, encoded.device())?;
+    let (places, ahead) = model.ages(&[0], longest, longest)?;
     let input = DecodeInput {
         tokens: padded(&shifted, spec.pad, encoded.device())?,
-        ages: &[0],
-        columns: longest,
+        places,
+        mask: ahead,
         own: &|_, new| Ok(new),
         cross: &|layer| {
             let (k, v) = model.cross_keys_values(layer, &encoded, mode)?;

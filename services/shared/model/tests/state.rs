@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use refract_model::{Cross, CrossBatch, Model, OwnKv};
+use refract_model::{Cross, CrossBatch, Model, OwnKv, Steps};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -15,6 +15,8 @@ enum Act {
     Forget(usize, usize),
     /// Tokens that each row takes, cyclically; at least one row takes some.
     Decode(Vec<usize>),
+    /// Every row takes one token, in a step of a fixed shape.
+    Step,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -23,12 +25,14 @@ fn act() -> impl Strategy<Value = Act> {
         2 => prop::collection::vec(0_usize..8, 0..6).prop_map(Act::Select),
         1 => (0_usize..8, 1_usize..5).prop_map(|(row, n)| Act::Forget(row, n)),
         5 => prop::collection::vec(0_usize..4, 1..4).prop_map(Act::Decode),
+        4 => Just(Act::Step),
     ]
 }
 
 fn run(model: &Model, inputs: &Inputs, together: &[Cross], acts: Vec<Act>) {
     let mut own = OwnKv::empty(model);
     let mut batch = CrossBatch::gather(model, &[]).unwrap();
+    let mut steps = Steps::default();
     // The sequence of each row; its age is `own`'s to know.
     let mut live: Vec<usize> = Vec::new();
     for act in acts {
@@ -81,6 +85,25 @@ fn run(model: &Model, inputs: &Inputs, together: &[Cross], acts: Vec<Act>) {
                     );
                 }
             }
+            Act::Step if !live.is_empty() => {
+                let ages = own.lengths().to_vec();
+                // A row that has said all goes on with anything.
+                let next = |(i, age): (&usize, &usize)| inputs.decoder[*i].get(*age).copied();
+                let tokens: Vec<Option<u32>> = live.iter().zip(&ages).map(next).collect();
+                batch
+                    .regather(&live.iter().map(|i| &together[*i]).collect::<Vec<_>>())
+                    .unwrap();
+                let given: Vec<u32> = tokens.iter().map(|t| t.unwrap_or(0)).collect();
+                let logits = steps.decode(model, &given, &mut own, &batch).unwrap();
+                for (row, i) in live.iter().enumerate().filter(|(row, _)| tokens[*row].is_some()) {
+                    assert_close(
+                        &logits.get(row).unwrap(),
+                        &inputs.logits[*i].get(ages[row]).unwrap(),
+                        1e-4,
+                        &format!("row {row}, sequence {i}, age {}, in a fixed step", ages[row]),
+                    );
+                }
+            }
             _ => {}
         }
         assert_eq!(own.rows(), live.len());
@@ -96,5 +119,25 @@ proptest! {
         let (model, inputs) = (load(name), inputs(name));
         let together = crosses(&model, &inputs);
         run(&model, &inputs, &together, acts);
+    }
+}
+
+#[test]
+fn steps_of_a_fixed_shape_say_the_same_past_the_sizes_that_they_are_rounded_to() {
+    for name in ["bart-forced", "bart-unequal", "t5-unequal"] {
+        let model = load(name);
+        let source: Vec<u32> = (5..45).collect();
+        let crosses = model.cross(&model.encode(&[&source], None).unwrap()).unwrap();
+        let batch = CrossBatch::gather(&model, &[&crosses[0]]).unwrap();
+        let (mut told, mut fixed) = (OwnKv::empty(&model), OwnKv::empty(&model));
+        told.push_row();
+        fixed.push_row();
+        let mut steps = Steps::default();
+        for age in 0..45_u32 {
+            let token = [(7 * age) % 60];
+            let expected = model.decode(&token, &mut told, &batch).unwrap();
+            let said = steps.decode(&model, &token, &mut fixed, &batch).unwrap();
+            assert_close(&said, &expected, 1e-5, &format!("{name}, age {age}"));
+        }
     }
 }

@@ -79,6 +79,9 @@ pub struct Config {
     /// Default 60s.
     #[serde(with = "humantime_serde")]
     pub rank_wait: Duration,
+    /// Whether a GPU records its decode steps as CUDA graphs, one for each of a few shapes, and repeats them in one call each. A
+    /// device that refuses is told every step, as without this. Ranks together do not record. Default true.
+    pub record_steps: bool,
     /// `auto`, `scalar`, `avx2`, `avxvnni`, `vnni` or `amx`; one that the machine lacks is refused. Default `auto`.
     pub instruction_set: InstructionSet,
     /// Threads of this engine; 0 means as many as the process may use. Two engines on one machine may share its cores: idle
@@ -131,6 +134,7 @@ impl Default for Config {
             devices: Vec::new(),
             tensor_parallel: 0,
             rank_wait: OpenOptions::default().rank_wait,
+            record_steps: true,
             instruction_set: InstructionSet::Auto,
             threads: 0,
             nice: 5,
@@ -182,6 +186,7 @@ impl Config {
             devices,
             tensor_parallel: self.tensor_parallel,
             rank_wait: self.rank_wait,
+            record_steps: self.record_steps,
         }
     }
 

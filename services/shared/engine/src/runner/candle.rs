@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use candle_core::{Storage, Tensor};
-use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows};
+use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows, Steps};
+use tracing::warn;
 
 use super::{
     CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, RowMove, RowSlot, Runner, RunnerError, Shape,
@@ -25,6 +26,11 @@ pub struct ModelRunner {
     next_group: u64,
     /// Whether rows that want only their winner are answered by the device, which spares a copy of the whole vocabulary.
     chooses: bool,
+    /// Where steps of one token a row are recorded and replayed.
+    steps: Option<Steps>,
+    /// The last group that ended, empty: its buffers are those that the recorded steps know.
+    spare: Option<Group>,
+    refusal_told: bool,
 }
 
 struct Stamped {
@@ -49,11 +55,14 @@ struct Place {
 }
 
 impl ModelRunner {
-    /// On anything but a CPU, greedy tokens are chosen on the device.
+    /// On anything but a CPU, greedy tokens are chosen on the device, and steps are recorded there.
     pub fn new(model: Model) -> Self {
-        let chooses = !model.device().is_cpu();
+        let on_gpu = !model.device().is_cpu();
         Self {
-            chooses,
+            chooses: on_gpu,
+            steps: on_gpu.then(Steps::default),
+            spare: None,
+            refusal_told: false,
             model,
             crosses: HashMap::new(),
             stamp: 0,
@@ -66,6 +75,12 @@ impl ModelRunner {
     /// The same, choosing on the device or not.
     pub fn choosing(self, chooses: bool) -> Self {
         Self { chooses, ..self }
+    }
+
+    /// The same, recording its steps or not. What ranks do together is not recorded: a rank is left out.
+    pub fn recording(self, records: bool) -> Self {
+        let steps = records.then(Steps::default);
+        Self { steps, ..self }
     }
 
     pub fn model(&self) -> &Model {
@@ -127,11 +142,15 @@ impl ModelRunner {
         let longest = tokens.iter().map(|t| t.len()).max().unwrap_or(0);
         let scores = if longest == 1 {
             let tokens: Vec<u32> = tokens.iter().map(|t| t[0]).collect();
-            self.model.decode(&tokens, &mut group.own, cross)
+            match &mut self.steps {
+                Some(steps) => steps.decode(&self.model, &tokens, &mut group.own, cross),
+                None => self.model.decode(&tokens, &mut group.own, cross),
+            }
         } else {
             self.model.decode_many(&tokens, &mut group.own, cross)
         }
         .map_err(RunnerError::new)?;
+        self.tell_refusal();
         if let Some(logits) = logits {
             let vocab = logits.vocab;
             let copies = order.iter().enumerate().zip(&tokens);
@@ -262,7 +281,23 @@ impl ModelRunner {
         Ok(())
     }
 
-    fn new_group(&self, name: u64) -> Group {
+    fn tell_refusal(&mut self) {
+        if self.refusal_told {
+            return;
+        }
+        if let Some(reason) = self.steps.as_ref().and_then(Steps::refusal) {
+            warn!(
+                reason,
+                "the device does not record decode steps; they are slower, their text is the same"
+            );
+            self.refusal_told = true;
+        }
+    }
+
+    fn new_group(&mut self, name: u64) -> Group {
+        if let Some(spare) = self.spare.take() {
+            return Group { name, ..spare };
+        }
         Group {
             name,
             own: OwnKv::empty(&self.model),
@@ -355,8 +390,17 @@ impl ModelRunner {
     /// Groups that no row lives in hold memory for nothing.
     fn sweep(&mut self) {
         let places = &self.places;
-        self.groups
-            .retain(|group| places.values().any(|place| place.group == group.name));
+        let ended = self.groups.extract_if(.., |group| {
+            !places.values().any(|place| place.group == group.name)
+        });
+        let mut ended: Vec<Group> = ended.collect();
+        if self.steps.is_some()
+            && self.spare.is_none()
+            && let Some(mut group) = ended.pop()
+            && group.own.select(&[]).is_ok()
+        {
+            self.spare = Some(group);
+        }
     }
 }
 
@@ -436,6 +480,7 @@ impl Runner for ModelRunner {
         let own: usize = self
             .groups
             .iter()
+            .chain(&self.spare)
             .map(|g| g.own.bytes() + g.cross.as_ref().map_or(0, CrossBatch::bytes))
             .sum();
         own + self.crosses.values().map(|c| c.cross.bytes()).sum::<usize>()

@@ -305,7 +305,7 @@ fn serve(
             device,
             collective: Some(collective),
         };
-        Ok(ModelRunner::new(Model::load(&dir, &options)?))
+        Ok(ModelRunner::new(Model::load(&dir, &options)?).recording(false))
     };
     let mut runner = match load() {
         Ok(runner) => runner,
