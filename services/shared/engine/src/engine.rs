@@ -21,6 +21,7 @@ use crate::handle::{Handle, Request, Shared};
 use crate::kv::Kv;
 use crate::params::GenerationParams;
 use crate::runner::{ModelRunner, Runner};
+use crate::scheduler::Room;
 
 /// Whether an engine should be given work. Once unhealthy it stays so: restart it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,16 +145,18 @@ impl Engine {
             pairs: shape.pair_tables.map(|_| PairRows::default()),
             deadline: None,
         };
+        let room = self.shared.room();
         let new_tokens = config.new_tokens(shape).min(2);
         handle.generate(request(1, 1))?.collect().await?;
         let prompt = config
             .prompt_tokens(shape)
-            .min(self.shared.kv_tokens().saturating_sub(new_tokens))
+            .min(room.tokens.saturating_sub(new_tokens))
             .max(1);
         let cost = Kv::cost(prompt, 1, new_tokens) + 2 * (self.shared.page_tokens - 1);
         let count = (config.step_encode_tokens_max / prompt)
-            .min(self.shared.kv_tokens() / cost)
-            .min(config.running_sequences_max)
+            .min(room.tokens / cost)
+            .min(room.sequences)
+            .min(room.rows)
             .min(config.queue_sequences_max)
             .min(config.queue_tokens_max / cost)
             .max(1);
@@ -171,9 +174,14 @@ impl Engine {
             let lines = config.step_decode_tokens_max.saturating_sub(count);
             let logits = (lines * shape.vocab * size_of::<f32>()) as u64;
             let working = self.shared.working_bytes.load(Ordering::Acquire);
-            let tokens = budget.tokens(config, shape, working.saturating_add(logits))?;
-            self.shared.set_kv_tokens(tokens);
-            info!(engine = %config.name, kv_tokens = tokens, working_bytes = working, "memory");
+            let room = budget.room(config, shape, working.saturating_add(logits))?;
+            self.shared.set_room(room);
+            let Room {
+                tokens,
+                sequences,
+                rows,
+            } = room;
+            info!(engine = %config.name, kv_tokens = tokens, sequences, rows, working_bytes = working, "memory");
         }
         self.shared.health.send_if_modified(|health| {
             let starting = *health == Health::Starting;

@@ -18,6 +18,10 @@ pub enum Error {
     #[error("a sequence of {tokens} tokens in all exceeds the {tokens_max} that there is decode memory for")]
     TooLarge { tokens: usize, tokens_max: usize },
 
+    /// Its beams or samples would not fit on an idle device.
+    #[error("{rows} rows of one sequence exceed the {rows_max} that there is decode memory for")]
+    TooManyRows { rows: usize, rows_max: usize },
+
     /// The queue is full. Refused at once, before anything was done.
     #[error(
         "busy: {waiting_sequences} sequences ({waiting_tokens} tokens) are waiting, retry in {retry_after:?}"
@@ -81,6 +85,7 @@ impl Error {
             Self::PromptTooLong { .. } => "prompt_too_long",
             Self::TooManyNewTokens { .. } => "too_many_new_tokens",
             Self::TooLarge { .. } => "too_large",
+            Self::TooManyRows { .. } => "too_many_rows",
             Self::Busy { .. } => "busy",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Memory { .. } => "memory",

@@ -1,7 +1,7 @@
 //! How the rest of the house reaches an engine: cheap to clone, bounded, and dropping what it returns cancels.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::metrics::Meters;
 use crate::params::GenerationParams;
 use crate::phases::Phases;
 use crate::runner::{Runner, Shape};
-use crate::scheduler::Entry;
+use crate::scheduler::{Entry, Room};
 use crate::sequence::{Sequence, SequenceId};
 
 /// What is asked of an engine.
@@ -62,8 +62,8 @@ pub(crate) struct Shared {
     pub(crate) batch: Begun,
     /// What decode memory is reserved in.
     pub(crate) page_tokens: usize,
-    /// Tokens that there is decode memory for: less than configured where the budget holds less.
-    kv_tokens: AtomicUsize,
+    /// What may run at a time: less than configured where the budget holds less.
+    room: Mutex<Room>,
     /// What the engine may take, where that is known in bytes.
     pub(crate) budget: Option<Budget>,
     /// The most that steps have worked with beside decode memory, in bytes, until the engine is warm.
@@ -75,12 +75,12 @@ impl Shared {
         let shape = runner.shape();
         config.check(&shape)?;
         let budget = Budget::find(&config, runner)?;
-        let kv_tokens = match &budget {
-            Some(budget) => budget.tokens(&config, &shape, 0)?,
-            None => config.kv_tokens_max,
+        let room = match &budget {
+            Some(budget) => budget.room(&config, &shape, 0)?,
+            None => Room::configured(&config),
         };
         let meters = Meters::new(&config.name);
-        meters.kv_total.set(kv_tokens as f64);
+        meters.kv_total.set(room.tokens as f64);
         Ok(Self {
             inbox: Arc::new(Inbox::new(config.queue_sequences_max, config.queue_tokens_max)),
             stats: StatsCell::default(),
@@ -89,7 +89,7 @@ impl Shared {
             next_id: AtomicU64::new(0),
             batch: Begun::default(),
             page_tokens: runner.page().map_or(1, |page| page.tokens.max(1)),
-            kv_tokens: AtomicUsize::new(kv_tokens),
+            room: Mutex::new(room),
             budget,
             working_bytes: AtomicU64::new(0),
             shape,
@@ -97,14 +97,14 @@ impl Shared {
         })
     }
 
-    pub(crate) fn kv_tokens(&self) -> usize {
-        self.kv_tokens.load(Ordering::Acquire)
+    pub(crate) fn room(&self) -> Room {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine sees it before its next step.
-    pub(crate) fn set_kv_tokens(&self, tokens: usize) {
-        self.kv_tokens.store(tokens, Ordering::Release);
-        self.meters.kv_total.set(tokens as f64);
+    pub(crate) fn set_room(&self, room: Room) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = room;
+        self.meters.kv_total.set(room.tokens as f64);
         self.inbox.wake();
     }
 }
@@ -128,7 +128,7 @@ impl Handle {
         Stats {
             waiting_sequences,
             waiting_tokens,
-            kv_tokens_total: self.shared.kv_tokens(),
+            kv_tokens_total: self.shared.room().tokens,
             ..self.shared.stats.read()
         }
     }
@@ -189,13 +189,7 @@ impl Handle {
             page_tokens: self.shared.page_tokens,
             deadline,
         };
-        let tokens_max = self.shared.kv_tokens();
-        if entry.cost() > tokens_max {
-            return Err(Error::TooLarge {
-                tokens: entry.cost(),
-                tokens_max,
-            });
-        }
+        self.shared.room().check(entry.rows, entry.cost())?;
         let phases = Phases::queue(ids.len());
         let sequence = Sequence::new(id, ids, pairs, params, shape.decoder_start, rand::random());
         let outbox = Arc::new(Outbox::default());

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::scheduler::Room;
 use crate::sequence::SequenceId;
 
 /// Where the runner keeps the cross memory of one sequence.
@@ -44,6 +45,9 @@ pub struct Kv {
     tokens_total: usize,
     cross_total: usize,
     rows_total: usize,
+    /// Of the slots, so many may be held at a time.
+    sequences_max: usize,
+    rows_max: usize,
     tokens_used: usize,
     cross_free: Vec<CrossSlot>,
     rows_free: Vec<RowSlot>,
@@ -56,6 +60,8 @@ impl Kv {
             tokens_total,
             cross_total,
             rows_total,
+            sequences_max: cross_total,
+            rows_max: rows_total,
             tokens_used: 0,
             // Lowest slots are handed out first.
             cross_free: (0..cross_total as u32).rev().map(CrossSlot).collect(),
@@ -72,6 +78,8 @@ impl Kv {
     pub fn can_reserve(&self, prompt_tokens: usize, rows: usize, new_tokens: usize) -> bool {
         !self.cross_free.is_empty()
             && rows <= self.rows_free.len()
+            && self.leases.len() < self.sequences_max
+            && self.rows_used() + rows <= self.rows_max
             && Self::cost(prompt_tokens, rows, new_tokens)
                 <= self.tokens_total.saturating_sub(self.tokens_used)
     }
@@ -136,9 +144,12 @@ impl Kv {
         self.tokens_used
     }
 
-    /// From now on there are so many. Where more are in use, nothing is reserved until enough has come back.
-    pub fn resize(&mut self, tokens_total: usize) {
-        self.tokens_total = tokens_total;
+    /// From now on there is so much. Where more is in use, nothing is reserved until enough has come back. Slots stay as many as
+    /// they were at first.
+    pub fn resize(&mut self, room: Room) {
+        self.tokens_total = room.tokens;
+        self.sequences_max = room.sequences;
+        self.rows_max = room.rows;
     }
 
     pub fn rows_used(&self) -> usize {

@@ -7,11 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use refract_model::{own_room, source_room};
+
 use crate::config::Config;
 use crate::error::Error;
 use crate::open::Weights;
-use crate::runner::{Page, Runner, RunnerError, Shape};
-use crate::scheduler::Entry;
+use crate::runner::{Layout, Page, Runner, RunnerError, Shape};
+use crate::scheduler::{Entry, Room};
 use crate::sequence::SequenceId;
 
 /// Room for decode memory and for what a step works with.
@@ -44,16 +46,24 @@ impl Budget {
         Ok(Some(Self { bytes, page }))
     }
 
-    /// Tokens of decode memory beside `working` bytes of other things, at most [`Config::kv_tokens_max`].
-    pub(crate) fn tokens(&self, config: &Config, shape: &Shape, working: u64) -> Result<usize, Error> {
-        let Page { tokens, bytes } = self.page;
+    /// What may run beside `working` bytes of other things, at most what is configured.
+    pub(crate) fn room(&self, config: &Config, shape: &Shape, working: u64) -> Result<Room, Error> {
         let for_pages = self.bytes.saturating_sub(working);
-        let pages = usize::try_from(for_pages / bytes.max(1) as u64).unwrap_or(usize::MAX);
-        let fits = pages.saturating_mul(tokens);
+        let pages = usize::try_from(for_pages / self.page.bytes.max(1) as u64).unwrap_or(usize::MAX);
+        let fits = pages.saturating_mul(self.page.tokens);
+        match self.page.layout {
+            Layout::Pages => self.pages(config, shape, fits, working),
+            Layout::Rectangles => self.rectangles(config, shape, fits, working),
+        }
+    }
+
+    /// As many tokens as fit, whoever has them.
+    fn pages(&self, config: &Config, shape: &Shape, fits: usize, working: u64) -> Result<Room, Error> {
+        let tokens = self.page.tokens;
         let largest = largest(config, shape, tokens);
         if fits < largest.cost() {
             let new_tokens = largest.own_tokens();
-            let needed = (largest.cost() / tokens) as u64 * bytes as u64;
+            let needed = (largest.cost() / tokens) as u64 * self.page.bytes as u64;
             return Err(Error::Memory {
                 what: format!(
                     "one sequence of {} prompt and {} new tokens",
@@ -68,7 +78,49 @@ impl Budget {
                 },
             });
         }
-        Ok(fits.min(config.kv_tokens_max))
+        Ok(Room {
+            tokens: fits.min(config.kv_tokens_max),
+            ..Room::configured(config)
+        })
+    }
+
+    /// As many sequences and rows as could all be of the greatest size at once: who is long stretches everybody's rectangle, and
+    /// none shrinks again. Halved until they fit, for that is how rectangles grow.
+    fn rectangles(&self, config: &Config, shape: &Shape, fits: usize, working: u64) -> Result<Room, Error> {
+        let largest = largest(config, shape, 1);
+        let (prompt, new_tokens) = (largest.prompt_tokens, largest.new_tokens);
+        let needed = |room: &Room| {
+            own_room(room.rows, new_tokens)
+                .saturating_add(source_room(room.sequences, prompt))
+                .saturating_add(room.sequences.saturating_mul(prompt))
+        };
+        let mut room = Room::configured(config);
+        while needed(&room) > fits {
+            // Sequences of as many rows as one may have go last.
+            let rows_least = if room.sequences > 1 {
+                config.sequence_rows_max
+            } else {
+                1
+            };
+            if room.sequences == 1 && room.rows == 1 {
+                let for_source = fits.saturating_sub(own_room(1, new_tokens));
+                let fitting = (1..=prompt).rev().find(|p| source_room(1, *p) + p <= for_source);
+                return Err(Error::Memory {
+                    what: format!("one sequence of {prompt} prompt and {new_tokens} new tokens"),
+                    bytes: (needed(&room) as u64)
+                        .saturating_mul(self.page.bytes as u64)
+                        .saturating_add(working),
+                    free: self.bytes,
+                    fits: match fitting {
+                        Some(prompt) => format!("a prompt of {prompt} tokens"),
+                        None => format!("{fits} tokens in all"),
+                    },
+                });
+            }
+            room.sequences = (room.sequences / 2).max(1);
+            room.rows = (room.rows / 2).max(rows_least).min(room.rows);
+        }
+        Ok(room)
     }
 }
 

@@ -231,4 +231,15 @@ pub struct Page {
     /// At least 1.
     pub tokens: usize,
     pub bytes: usize,
+    pub layout: Layout,
+}
+
+/// How pieces lie together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Each for itself: what one row does not need, another has.
+    Pages,
+    /// In rectangles ([`refract_model::own_room`], [`refract_model::source_room`]): every row has room for the longest, and so has
+    /// every source, which lies there beside a copy of its own. A rectangle never shrinks.
+    Rectangles,
 }

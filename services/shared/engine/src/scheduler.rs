@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::config::Config;
+use crate::error::Error;
 use crate::kv::{Kv, Lease, RowSlot};
 use crate::sequence::SequenceId;
 
@@ -61,6 +62,48 @@ pub enum EncodeCost {
     Padded,
     /// Sum of the prompts: the runner does not pad.
     Packed,
+}
+
+/// What may run at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens held in decode memory.
+    pub tokens: usize,
+    pub sequences: usize,
+    pub rows: usize,
+}
+
+impl Room {
+    pub fn configured(config: &Config) -> Self {
+        Self {
+            tokens: config.kv_tokens_max,
+            sequences: config.running_sequences_max,
+            rows: config.running_rows_max,
+        }
+    }
+
+    /// Refuses what would not run even alone: a sequence of so many rows that reserves so many tokens.
+    pub fn check(&self, rows: usize, tokens: usize) -> Result<(), Error> {
+        if rows > self.rows || tokens > self.tokens {
+            return Err(self.refusal(rows, tokens));
+        }
+        Ok(())
+    }
+
+    /// Why a sequence could never start.
+    pub fn refusal(&self, rows: usize, tokens: usize) -> Error {
+        if rows > self.rows {
+            Error::TooManyRows {
+                rows,
+                rows_max: self.rows,
+            }
+        } else {
+            Error::TooLarge {
+                tokens,
+                tokens_max: self.tokens,
+            }
+        }
+    }
 }
 
 /// The part of the configuration that planning needs.
@@ -127,11 +170,13 @@ impl Scheduler {
         feasible
     }
 
-    /// From now on there is decode memory for so many tokens. Returns who waits and could now never start; they stay until
-    /// they are settled.
-    pub fn resize(&mut self, kv_tokens_max: usize) -> Vec<SequenceId> {
-        self.limits.kv_tokens_max = kv_tokens_max;
-        self.kv.resize(kv_tokens_max);
+    /// From now on so much may run, at most as much as at first. Returns who waits and could now never start; they stay until they
+    /// are settled.
+    pub fn resize(&mut self, room: Room) -> Vec<SequenceId> {
+        self.limits.kv_tokens_max = room.tokens;
+        self.limits.running_sequences_max = room.sequences;
+        self.limits.running_rows_max = room.rows;
+        self.kv.resize(room);
         let hopeless = self.waiting.iter().filter(|entry| !self.is_feasible(entry));
         hopeless.map(|entry| entry.id).collect()
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use refract_engine::kv::Kv;
-use refract_engine::scheduler::{EncodeCost, Entry, Limits, Plan, Scheduler};
+use refract_engine::scheduler::{EncodeCost, Entry, Limits, Plan, Room, Scheduler};
 use refract_engine::sequence::SequenceId;
 
 /// What happens between two steps.
@@ -21,8 +21,8 @@ enum Act {
     Cancel(usize),
     /// The n-th running sequence gives back one row (a sample that ended).
     GiveRow(usize),
-    /// There is more or less decode memory than was thought.
-    Resize(usize),
+    /// There is more or less decode memory than was thought: for so many tokens, sequences and rows.
+    Resize(usize, usize, usize),
     Step,
 }
 
@@ -32,7 +32,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             .prop_map(|(prompt, rows, new, deadline)| Act::Arrive { prompt, rows, new, deadline }),
         1 => any::<usize>().prop_map(Act::Cancel),
         1 => any::<usize>().prop_map(Act::GiveRow),
-        1 => (100usize..400).prop_map(Act::Resize),
+        1 => (100usize..400, 1usize..9, 5usize..20)
+            .prop_map(|(tokens, sequences, rows)| Act::Resize(tokens, sequences, rows)),
         4 => Just(Act::Step),
     ];
     proptest::collection::vec(act, 1..120)
@@ -202,12 +203,14 @@ impl World {
     fn check_budgets(&self, plan: &Plan) {
         let kv = self.scheduler.kv();
         kv.check().expect("memory is conserved");
+        // Who runs when there turns out to be less goes on; nobody joins.
         assert!(
-            plan.encode.is_empty() || kv.tokens_used() <= self.limits.kv_tokens_max,
+            plan.encode.is_empty()
+                || kv.tokens_used() <= self.limits.kv_tokens_max
+                    && plan.decode.len() <= self.limits.running_sequences_max
+                    && kv.rows_used() <= self.limits.running_rows_max,
             "something was started that does not fit"
         );
-        assert!(plan.decode.len() <= self.limits.running_sequences_max);
-        assert!(kv.rows_used() <= self.limits.running_rows_max);
         let want: usize = self
             .left
             .keys()
@@ -257,9 +260,16 @@ impl World {
                     *self.rows_given.entry(*id).or_default() += 1;
                 }
             }
-            Act::Resize(tokens) => {
+            Act::Resize(tokens, sequences, rows) => {
                 self.limits.kv_tokens_max = tokens;
-                for id in self.scheduler.resize(tokens) {
+                self.limits.running_sequences_max = sequences;
+                self.limits.running_rows_max = rows;
+                let room = Room {
+                    tokens,
+                    sequences,
+                    rows,
+                };
+                for id in self.scheduler.resize(room) {
                     assert!(self.waiting.contains(&id), "only who waits is turned away");
                     self.end(id);
                 }

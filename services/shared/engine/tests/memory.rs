@@ -1,12 +1,16 @@
 //! Decode memory is kept within what there is: measured at warm-up, never passed, refused where it could hold nothing.
 
-use refract_engine::runner::{Memory, Page, Scripted};
-use refract_engine::{Config, Engine, Error, GenerationParams, Request};
+use std::path::Path;
+
+use refract_engine::runner::{Layout, Memory, ModelRunner, Page, Runner, Scripted};
+use refract_engine::{Config, Engine, Error, GenerationParams, PairRows, Request};
+use refract_model::{LoadOptions, Model, own_room, source_room};
 
 const EOS: u32 = 1;
 const PAGE: Page = Page {
     tokens: 16,
     bytes: 1600,
+    layout: Layout::Pages,
 };
 
 /// Most sequences would need 3 pages for the prompt and 2 for what they say.
@@ -156,4 +160,88 @@ async fn a_share_of_what_is_free_leaves_the_rest_alone() {
     };
     let engine = Engine::start(runner(100, 0), config).expect("a sound config");
     assert_eq!(engine.stats().kv_tokens_total, 50 * PAGE.tokens);
+}
+
+fn tensors(name: &str) -> ModelRunner {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../model/tests/fixtures")
+        .join(name);
+    ModelRunner::new(Model::load(&dir, &LoadOptions::default()).expect("a sound fixture"))
+}
+
+/// As many positions as this runner is given bytes for.
+fn given(positions: usize, runner: &ModelRunner) -> Config {
+    let page = runner.page().expect("known by the byte");
+    Config {
+        sequence_rows_max: 4,
+        memory_bytes_max: Some((positions * page.bytes) as u64),
+        ..config()
+    }
+}
+
+#[tokio::test]
+async fn rectangles_of_tensors_stay_within_the_budget_whoever_is_longest_when() {
+    for name in ["t5-gated-untied", "bart-plain", "bart-pairs"] {
+        for (positions, records) in [(450, false), (1_000, true), (2_500, false), (6_000, true)] {
+            let runner = tensors(name).recording(records);
+            let pairs = runner.shape().pair_tables.map(|_| PairRows::default());
+            let config = given(positions, &runner);
+            let budget = config.memory_bytes_max.expect("given") as usize;
+            let engine = Engine::start(runner, config).expect("enough for one");
+            let mut running = Vec::new();
+            for i in 0..60 {
+                let ids = (0..1 + (i * 7) % 48).map(|n| 5 + (n * 3 % 60) as u32).collect();
+                let params = GenerationParams {
+                    num_beams: [1, 4, 1, 2][i % 4],
+                    // A few are as long as may be, none of them all the time.
+                    ..GenerationParams::greedy(if i % 9 == 0 { 32 } else { 1 + i % 5 }, Vec::new())
+                };
+                let request = Request {
+                    pairs,
+                    ..Request::new(ids, params)
+                };
+                running.push(engine.handle().generate(request).expect("accepted"));
+            }
+            for generation in running {
+                generation.collect().await.expect("finished");
+            }
+            let peak = engine.stats().kv_bytes_peak;
+            let what =
+                format!("{name}, {positions} positions, recording {records}: {peak} of {budget} bytes");
+            assert!(peak <= budget, "{what}");
+            assert!(peak * 8 > budget, "{what}: much was left unused");
+        }
+    }
+}
+
+#[test]
+fn rectangles_for_which_there_is_no_room_are_refused_with_what_would_fit() {
+    let runner = tensors("bart-plain");
+    let least = own_room(1, 32) + source_room(1, 48) + 48;
+    let config = |positions| given(positions, &runner);
+    Engine::start(tensors("bart-plain"), config(least)).expect("just enough");
+    let refused = Engine::start(tensors("bart-plain"), config(least - 1)).expect_err("too little");
+    let bytes = runner.page().expect("known").bytes;
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "not enough memory: one sequence of 48 prompt and 32 new tokens needs {} bytes, there are {}; a prompt of 47 \
+             tokens would fit",
+            least * bytes,
+            (least - 1) * bytes
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_sequence_of_more_rows_than_there_is_room_for_is_refused_by_their_number() {
+    let runner = tensors("bart-plain");
+    let config = given(own_room(2, 32) + source_room(1, 48) + 48, &runner);
+    let engine = Engine::start(runner, config).expect("enough for two rows");
+    match engine.handle().generate(request(10, 4)) {
+        Err(Error::TooManyRows { rows, rows_max }) => assert_eq!((rows, rows_max), (4, 2)),
+        other => panic!("{other:?}"),
+    }
+    let two = engine.handle().generate(request(10, 2)).expect("accepted");
+    two.collect().await.expect("finished");
 }

@@ -30,7 +30,7 @@ pub use layers::{Activation, Dropout};
 pub use model::{
     Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
 };
-pub use state::{Cross, CrossBatch, Encoded, OwnKv};
+pub use state::{Cross, CrossBatch, Encoded, OwnKv, own_room, source_room};
 pub use steps::Steps;
 pub use stored::Stored;
 pub use t5::{T5, distance_bucket};

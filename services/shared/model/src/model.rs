@@ -438,6 +438,21 @@ impl Model {
         }
     }
 
+    /// Bytes of decode memory for one position of a row or a source: keys and values of all decoder layers, as far as they are here.
+    pub fn position_bytes(&self) -> usize {
+        self.geometry().bytes(1, 1)
+    }
+
+    /// Free bytes of the device; `None` on a CPU, where the system knows.
+    pub fn memory_free(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(cuda) = self.device() {
+            let (free, _) = cuda.cuda_stream().context().mem_get_info().ok()?;
+            return Some(free as u64);
+        }
+        None
+    }
+
     pub(crate) fn geometry(&self) -> Geometry {
         let spec = self.spec();
         let (dtype, heads) = match self {

@@ -97,23 +97,39 @@ impl Geometry {
             .collect()
     }
 
-    fn bytes(&self, rows: usize, columns: usize) -> usize {
+    pub(crate) fn bytes(&self, rows: usize, columns: usize) -> usize {
         2 * self.layers * rows * self.heads * columns * self.head_dim * self.dtype.size_in_bytes()
     }
 }
 
 /// Columns of a new memory.
-pub(crate) const COLUMNS_MIN: usize = 32;
+const COLUMNS_MIN: usize = 32;
 
 /// Room for so many source tokens: at most a quarter too much from 128 on, so that few sizes serve all prompts.
 fn source_columns(tokens: usize) -> usize {
     tokens.next_multiple_of((tokens.next_power_of_two() / 8).max(COLUMNS_MIN))
 }
 
+/// Positions that an [`OwnKv`] holds memory for once it has had so many rows of at most so many tokens.
+pub fn own_room(rows: usize, tokens: usize) -> usize {
+    let (rows, columns) = (rows.next_power_of_two(), own_columns(tokens));
+    rows.saturating_mul(columns)
+}
+
+/// Positions that a [`CrossBatch`] holds memory for once it has had so many sources of at most so many tokens.
+pub fn source_room(sources: usize, tokens: usize) -> usize {
+    sources.next_power_of_two().saturating_mul(source_columns(tokens))
+}
+
+/// Room for so many tokens of a row.
+pub(crate) fn own_columns(tokens: usize) -> usize {
+    tokens.next_power_of_two().max(COLUMNS_MIN)
+}
+
 /// Self-attention keys and values of rows of different ages.
 ///
-/// One buffer a layer, `[rows, heads, columns, head_dim]`, both dimensions doubling when full; a step writes each layer
-/// once, in place.
+/// One buffer a layer, `[rows, heads, columns, head_dim]`, both dimensions powers of two that double when full; a step writes
+/// each layer once, in place.
 #[derive(Debug)]
 pub struct OwnKv {
     geometry: Geometry,
@@ -324,26 +340,34 @@ impl OwnKv {
         if rows <= self.rows_capacity && columns <= self.columns_capacity {
             return Ok(());
         }
-        let grown = |need: usize, have: usize, least: usize| {
-            if need <= have {
-                have
-            } else {
-                need.max(2 * have).max(least)
-            }
-        };
-        let rows_capacity = grown(rows, self.rows_capacity, 1);
-        let columns_capacity = grown(columns, self.columns_capacity, COLUMNS_MIN);
-        let layers = self.geometry.allocate(rows_capacity, columns_capacity)?;
+        let rows_capacity = self.rows_capacity.max(rows.next_power_of_two());
+        let columns_capacity = self.columns_capacity.max(own_columns(columns));
+        let g = &self.geometry;
+        let shape = (rows_capacity, g.heads, columns_capacity, g.head_dim);
         let kept = self.columns_written;
-        if kept > 0 && self.rows_capacity > 0 {
-            for (old, new) in self.layers.iter().zip(&layers) {
-                for (old, new) in [(&old.k, &new.k), (&old.v, &new.v)] {
-                    let copy = old.narrow(2, 0, kept)?.force_contiguous()?; // [old rows, heads, kept, head_dim]
-                    new.narrow(0, 0, self.rows_capacity)?.slice_set(&copy, 2, 0)?;
-                }
+        let grown = |old: Option<&Tensor>| {
+            let new = Tensor::zeros(shape, g.dtype, &g.device)?;
+            if let Some(old) = old.filter(|_| kept > 0) {
+                // What an allocation that failed half-way has left may be larger.
+                let old = old.narrow(0, 0, self.rows_capacity)?;
+                let copy = old.narrow(2, 0, kept)?.force_contiguous()?; // [old rows, heads, kept, head_dim]
+                new.narrow(0, 0, self.rows_capacity)?.slice_set(&copy, 2, 0)?;
+            }
+            Ok::<_, candle_core::Error>(new)
+        };
+        // A layer at a time, so that old and new are never there together.
+        let held = self.rows_capacity > 0;
+        for at in 0..g.layers {
+            let old = held.then(|| self.layers[at].clone());
+            let new = KeyValue {
+                k: grown(old.as_ref().map(|l| &l.k))?,
+                v: grown(old.as_ref().map(|l| &l.v))?,
+            };
+            match self.layers.get_mut(at) {
+                Some(layer) => *layer = new,
+                None => self.layers.push(new),
             }
         }
-        self.layers = layers;
         self.buffer = next_buffer();
         self.rows_capacity = rows_capacity;
         self.columns_capacity = columns_capacity;
@@ -550,15 +574,13 @@ impl CrossBatch {
         if memories <= self.memories_capacity && columns <= self.columns_capacity {
             return Ok(());
         }
-        self.memories_capacity = if memories <= self.memories_capacity {
-            self.memories_capacity
-        } else {
-            memories.next_power_of_two()
-        };
-        self.columns_capacity = self.columns_capacity.max(source_columns(columns));
-        self.layers = self
-            .geometry
-            .allocate(self.memories_capacity, self.columns_capacity)?;
+        let memories = self.memories_capacity.max(memories.next_power_of_two());
+        let columns = self.columns_capacity.max(source_columns(columns));
+        // All are written anew; the old go first.
+        (self.memories_capacity, self.columns_capacity) = (0, 0);
+        self.layers.clear();
+        self.layers = self.geometry.allocate(memories, columns)?;
+        (self.memories_capacity, self.columns_capacity) = (memories, columns);
         self.buffer = next_buffer();
         self.places.clear();
         Ok(())

@@ -16,7 +16,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use crate::error::Error;
 use crate::layers::{Mode, Sharing, reading_order};
 use crate::model::{DecodeInput, Model};
-use crate::state::{COLUMNS_MIN, CrossBatch, OwnKv};
+use crate::state::{CrossBatch, OwnKv, own_columns};
 
 /// Shapes that are kept; of more, the one not used for longest is forgotten. A server of prompts of all lengths with up to 64 rows
 /// meets about so many.
@@ -99,7 +99,7 @@ impl Steps {
         model.check_step(&split, own, cross)?;
         let rows = tokens.len().next_power_of_two();
         let longest = own.lengths().iter().max().copied().unwrap_or(0) + 1;
-        let columns = longest.next_power_of_two().max(COLUMNS_MIN);
+        let columns = own_columns(longest);
         own.begin_fixed(rows, columns)?;
         let (memories, source_columns, readers) = cross.fixed_shape();
         let shape = Shape {

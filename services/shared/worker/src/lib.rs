@@ -181,9 +181,11 @@ pub fn to_domain(error: &refract_engine::Error) -> refract_domain::Error {
             "item",
             format!("needs {tokens} tokens, the model takes {tokens_max}"),
         ),
-        Engine::TooLarge { .. } | Engine::TooManyNewTokens { .. } => Domain::Overloaded {
-            retry_after: Duration::from_secs(1),
-        },
+        Engine::TooLarge { .. } | Engine::TooManyRows { .. } | Engine::TooManyNewTokens { .. } => {
+            Domain::Overloaded {
+                retry_after: Duration::from_secs(1),
+            }
+        }
         Engine::ModelFault { .. } | Engine::Overconstrained { .. } => Domain::ModelFault,
         Engine::Invalid { .. } | Engine::Config { .. } | Engine::Memory { .. } => Domain::Internal,
     }

@@ -23,7 +23,7 @@ use crate::memory::Taken;
 use crate::phases::Phases;
 use crate::runner::Runner;
 use crate::sampler::Scratch;
-use crate::scheduler::{Limits, Plan, Scheduler};
+use crate::scheduler::{Limits, Plan, Room, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
 
 /// The engine's thread. Whatever happens in there, nobody is left waiting.
@@ -81,6 +81,8 @@ struct Loop<R> {
     runner: R,
     shared: Arc<Shared>,
     scheduler: Scheduler,
+    /// What the scheduler keeps to.
+    room: Room,
     /// Every accepted sequence, waiting or running.
     active: HashMap<SequenceId, Active>,
     arrivals: Vec<Submission>,
@@ -104,6 +106,7 @@ struct Active {
     outbox: Arc<Outbox>,
     submitted_at: Instant,
     deadline: Option<Instant>,
+    rows: usize,
     cost: usize,
     /// `None` while it waits.
     started_at: Option<Instant>,
@@ -115,17 +118,20 @@ struct Active {
 
 impl<R: Runner> Loop<R> {
     fn new(runner: R, shared: Arc<Shared>) -> Self {
-        let mut limits = Limits::new(&shared.config, shared.shape.encode_cost);
-        limits.kv_tokens_max = shared.kv_tokens();
+        let mut scheduler = Scheduler::new(Limits::new(&shared.config, shared.shape.encode_cost));
+        let room = shared.room();
+        // Nobody waits yet.
+        scheduler.resize(room);
         let stats = Stats {
-            kv_tokens_total: limits.kv_tokens_max,
+            kv_tokens_total: room.tokens,
             ..Stats::default()
         };
         let taken = Taken::look(&runner);
         shared.stats.write(&stats);
         Self {
             runner,
-            scheduler: Scheduler::new(limits),
+            scheduler,
+            room,
             active: HashMap::new(),
             arrivals: Vec::new(),
             buffer: Vec::new(),
@@ -178,14 +184,16 @@ impl<R: Runner> Loop<R> {
 
     /// Takes over what warm-up found out about memory. Who waits and can now never start is told so.
     fn resize(&mut self) {
-        let tokens_max = self.shared.kv_tokens();
-        if tokens_max == self.stats.kv_tokens_total {
+        let room = self.shared.room();
+        if room == self.room {
             return;
         }
-        self.stats.kv_tokens_total = tokens_max;
-        for id in self.scheduler.resize(tokens_max) {
-            let tokens = self.active.get(&id).map_or(0, |active| active.cost);
-            self.end(id, Err(Error::TooLarge { tokens, tokens_max }));
+        self.room = room;
+        self.stats.kv_tokens_total = room.tokens;
+        for id in self.scheduler.resize(room) {
+            let asked = self.active.get(&id).map(|a| (a.rows, a.cost));
+            let (rows, cost) = asked.unwrap_or_default();
+            self.end(id, Err(room.refusal(rows, cost)));
         }
     }
 
@@ -220,17 +228,10 @@ impl<R: Runner> Loop<R> {
                 submitted_at,
                 phases,
             } = arrival;
-            let (id, deadline, cost) = (entry.id, entry.deadline, entry.cost());
+            let (id, deadline, rows, cost) = (entry.id, entry.deadline, entry.rows, entry.cost());
             if !self.scheduler.admit(entry) {
                 self.shared.inbox.leave(cost);
-                let tokens_max = self.stats.kv_tokens_total;
-                self.ended.push((
-                    outbox,
-                    Err(Error::TooLarge {
-                        tokens: cost,
-                        tokens_max,
-                    }),
-                ));
+                self.ended.push((outbox, Err(self.room.refusal(rows, cost))));
                 continue;
             }
             self.active.insert(
@@ -240,6 +241,7 @@ impl<R: Runner> Loop<R> {
                     outbox,
                     submitted_at,
                     deadline,
+                    rows,
                     cost,
                     started_at: None,
                     encode_time: Duration::ZERO,

@@ -11,7 +11,8 @@ use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows, Steps};
 use tracing::warn;
 
 use super::{
-    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Layout, Logits, Page, RowMove, RowSlot, Runner, RunnerError,
+    Shape,
 };
 
 pub struct ModelRunner {
@@ -484,6 +485,18 @@ impl Runner for ModelRunner {
             .map(|g| g.own.bytes() + g.cross.as_ref().map_or(0, CrossBatch::bytes))
             .sum();
         own + self.crosses.values().map(|c| c.cross.bytes()).sum::<usize>()
+    }
+
+    fn page(&self) -> Option<Page> {
+        Some(Page {
+            tokens: 1,
+            bytes: self.model.position_bytes(),
+            layout: Layout::Rectangles,
+        })
+    }
+
+    fn memory_free(&self) -> Option<u64> {
+        self.model.memory_free()
     }
 }
 

@@ -21,7 +21,8 @@ use refract_model::{GenerationDefaults, Spec, Stored};
 use self::arena::{Arena, Positions};
 use self::network::{Buffers, Network, room, together};
 use super::{
-    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Layout, Logits, Page, RowMove, RowSlot, Runner, RunnerError,
+    Shape,
 };
 
 /// How a model runs on a CPU.
@@ -488,6 +489,7 @@ impl Runner for CpuRunner {
         Some(Page {
             tokens: PAGE,
             bytes: bytes(&self.arena).max(bytes(&self.cross_arena)),
+            layout: Layout::Pages,
         })
     }
 }

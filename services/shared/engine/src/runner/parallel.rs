@@ -18,7 +18,7 @@ use refract_model::parallel::{self, Collective, InProcess};
 use refract_model::{Dtype, LoadOptions, Model, PairRows};
 
 use super::{
-    CrossSlot, DecodeRow, EncodeJob, Logits, ModelRunner, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeJob, Logits, ModelRunner, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
 };
 use crate::device::DeviceName;
 
@@ -37,6 +37,8 @@ pub struct ParallelOptions {
 
 pub struct ParallelRunner {
     shape: Shape,
+    /// Of one rank.
+    page: Option<Page>,
     ranks: Vec<Rank>,
     answers: Receiver<Answer>,
     patience: Duration,
@@ -51,8 +53,8 @@ pub struct ParallelRunner {
 struct Rank {
     tasks: SyncSender<Task>,
     thread: Option<JoinHandle<()>>,
-    /// Decode memory, as of its last answer.
-    bytes: usize,
+    /// As of its last answer.
+    held: Held,
 }
 
 /// What all ranks are told.
@@ -86,11 +88,21 @@ struct Row {
 struct Answer {
     rank: usize,
     said: Said,
+    held: Held,
+}
+
+/// A rank's memory.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    /// Of decode memory.
     bytes: usize,
+    /// Free on its device, if it has one of its own.
+    free: Option<u64>,
 }
 
 enum Said {
-    Loaded(Box<Shape>),
+    /// With the pieces that its decode memory comes in.
+    Loaded(Box<Shape>, Option<Page>),
     /// With the logits, where they were wanted.
     Done(Vec<f32>),
     Failed(RunnerError),
@@ -144,24 +156,27 @@ impl ParallelRunner {
                     if let Err(panic) = catch_unwind(work) {
                         let said = Said::Died(format!("panic: {}", crate::engine::message(&*panic)));
                         // Nobody is there to hear it only where the runner has gone as well.
-                        let _ = sender.send(Answer { rank, said, bytes: 0 });
+                        let held = Held::default();
+                        let _ = sender.send(Answer { rank, said, held });
                     }
                 })
                 .map_err(|e| RunnerError::new(format!("no thread for rank {rank}: {e}")))?;
             ranks.push(Rank {
                 tasks,
                 thread: Some(thread),
-                bytes: 0,
+                held: Held::default(),
             });
         }
-        let mut shape = None;
+        let mut loaded = None;
         for _ in 0..count {
             let failed = match answers.recv() {
                 Ok(Answer {
-                    said: Said::Loaded(own),
-                    ..
+                    said: Said::Loaded(shape, page),
+                    rank,
+                    held,
                 }) => {
-                    shape = Some(*own);
+                    ranks[rank].held = held;
+                    loaded = Some((*shape, page));
                     continue;
                 }
                 Ok(Answer {
@@ -181,9 +196,10 @@ impl ParallelRunner {
             bond.end(&failed.reason);
             return Err(failed);
         }
-        let shape = shape.ok_or_else(|| RunnerError::fatal("no rank has loaded"))?;
+        let (shape, page) = loaded.ok_or_else(|| RunnerError::fatal("no rank has loaded"))?;
         Ok(Self {
             shape,
+            page,
             ranks,
             answers,
             patience: options.patience,
@@ -243,10 +259,10 @@ impl ParallelRunner {
                 }
             };
             heard[answer.rank] = true;
-            self.ranks[answer.rank].bytes = answer.bytes;
+            self.ranks[answer.rank].held = answer.held;
             match answer.said {
                 Said::Done(logits) if answer.rank == 0 => first = logits,
-                Said::Done(_) | Said::Loaded(_) => {}
+                Said::Done(_) | Said::Loaded(..) => {}
                 Said::Failed(error) => {
                     failures += 1;
                     failed.get_or_insert(error);
@@ -292,7 +308,7 @@ fn serve(
     inbox: &Receiver<Task>,
     answers: &SyncSender<Answer>,
 ) {
-    let say = |said, bytes| answers.send(Answer { rank, said, bytes }).is_ok();
+    let say = |said, held| answers.send(Answer { rank, said, held }).is_ok();
     let load = || -> Result<ModelRunner, RunnerError> {
         let device = device.open()?;
         let collective: Arc<dyn Collective> = match seat {
@@ -310,11 +326,16 @@ fn serve(
     let mut runner = match load() {
         Ok(runner) => runner,
         Err(error) => {
-            say(Said::Failed(error), 0);
+            say(Said::Failed(error), Held::default());
             return;
         }
     };
-    let mut heard = say(Said::Loaded(Box::new(runner.shape())), 0);
+    let held = |runner: &ModelRunner| Held {
+        bytes: runner.bytes(),
+        free: runner.memory_free(),
+    };
+    let loaded = Said::Loaded(Box::new(runner.shape()), runner.page());
+    let mut heard = say(loaded, held(&runner));
     while heard && let Ok(task) = inbox.recv() {
         let done = match task {
             Task::Encode(prompts) => runner.encode(&jobs(&prompts)).map(|()| Vec::new()),
@@ -338,7 +359,7 @@ fn serve(
             }
         };
         let said = done.map_or_else(Said::Failed, Said::Done);
-        heard = say(said, runner.bytes());
+        heard = say(said, held(&runner));
     }
 }
 
@@ -422,8 +443,32 @@ impl Runner for ParallelRunner {
         self.ask_or_part(|_| Task::ReleaseCross(cross));
     }
 
+    /// On devices of their own each rank has as much as the others, and what one has counts; otherwise what all have.
     fn bytes(&self) -> usize {
-        self.ranks.iter().map(|rank| rank.bytes).sum()
+        let each = self.ranks.iter().map(|rank| rank.held.bytes);
+        if self.memory_free().is_some() {
+            each.max().unwrap_or(0)
+        } else {
+            each.sum()
+        }
+    }
+
+    fn page(&self) -> Option<Page> {
+        let own = self.page?;
+        let together = if self.memory_free().is_some() {
+            1
+        } else {
+            self.ranks.len()
+        };
+        Some(Page {
+            bytes: together * own.bytes,
+            ..own
+        })
+    }
+
+    /// Of the device that has least.
+    fn memory_free(&self) -> Option<u64> {
+        self.ranks.iter().filter_map(|rank| rank.held.free).min()
     }
 }
 

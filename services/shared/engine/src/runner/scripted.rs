@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::{
-    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeCost, EncodeJob, Layout, Logits, Page, RowMove, RowSlot, Runner, RunnerError,
+    Shape,
 };
 
 /// Writes the logits of what follows `ids` (the decoder start id first), for this prompt.
@@ -296,9 +297,14 @@ impl Runner for Scripted {
     }
 
     fn bytes(&self) -> usize {
-        let page = self
-            .memory
-            .map_or(Page { tokens: 1, bytes: 4 }, |memory| memory.page);
+        let page = self.memory.map_or(
+            Page {
+                tokens: 1,
+                bytes: 4,
+                layout: Layout::Pages,
+            },
+            |memory| memory.page,
+        );
         let held = self.prompts.values().chain(self.own.values());
         held.map(|ids| ids.len().div_ceil(page.tokens) * page.bytes).sum()
     }
