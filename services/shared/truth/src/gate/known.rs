@@ -11,6 +11,50 @@ use crate::relations::LIFT_MIN;
 use crate::text::{Word, fold};
 use crate::vocabulary::{Role, Vocabulary};
 
+/// Words that stand for something else, so that a title of the same spelling cannot be told from them at the start of a sentence.
+const STAND_INS: &[&str] = &[
+    "it",
+    "he",
+    "she",
+    "they",
+    "we",
+    "you",
+    "i",
+    "this",
+    "that",
+    "these",
+    "those",
+    "here",
+    "there",
+    "who",
+    "what",
+    "which",
+    "one",
+    "all",
+    "both",
+    "each",
+    "another",
+    "everything",
+    "nothing",
+    "everyone",
+    "nobody",
+    "someone",
+    "now",
+    "then",
+    "next",
+    "so",
+    "only",
+    "first",
+    "last",
+];
+
+/// What a sentence may say of a title in front of them: the verbs of `patterns.rs`, and a few more.
+const VERBS_OF_ONE: &[&str] = &[
+    "is", "was", "has", "had", "stars", "shares", "comes", "belongs", "brings", "breaks", "features",
+    "joins", "keeps", "lets", "starts", "stays", "steps", "takes", "follows", "tells", "offers", "could",
+    "would", "may", "might", "also",
+];
+
 /// How the user stands to an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -108,8 +152,10 @@ impl Known {
                 .zip(&phrase.capitals)
                 .zip(here)
                 .all(|((word, capital), w)| *word == w.folded && (!capital || w.capital || w.has_digit()));
-            // "It follows …": a title of one everyday word is not meant at the start of a sentence.
+            // "It follows …", "Once you have …": one everyday word at the start of a sentence is no title …
             let everyday = sentence_start && phrase.words.len() == 1 && is_common(&phrase.words[0]);
+            // … but in "Seven stars …" and "Drive and Heat share …" nothing else can be meant.
+            let everyday = everyday && !(phrase.names == Names::Title && self.is_subject(text));
             if !fits || everyday {
                 continue;
             }
@@ -127,6 +173,24 @@ impl Known {
             }
         }
         (length > 0).then_some((length, meanings))
+    }
+
+    /// Whether the first word does something as only a title does: it is no stand-in, and what follows is a verb of a single thing,
+    /// or `and` with another title.
+    fn is_subject(&self, text: &[&Word]) -> bool {
+        let [first, next, rest @ ..] = text else {
+            return false;
+        };
+        if STAND_INS.contains(&first.folded.as_str()) {
+            return false;
+        }
+        let joined = || {
+            next.folded == "and"
+                && self
+                    .longest(rest, false)
+                    .is_some_and(|(_, meanings)| meanings.iter().any(|m| matches!(m, Meaning::Title(_))))
+        };
+        VERBS_OF_ONE.contains(&next.folded.as_str()) || joined()
     }
 
     /// Phrases with this first word, with the numbers of their subjects.

@@ -161,6 +161,9 @@ const TRUE: &[&str] = &[
     "Admirers of Michael Mann know Heat, and Collateral is his as well.",
     "Michael Mann is also the director of Heat, and both are crime films.",
     "Heat and Collateral are Michael Mann films.",
+    "Heat was directed by Michael Mann, and so was Collateral.",
+    "Collateral stars Tom Cruise; so does Jerry Maguire.",
+    "Collateral stars Tom Cruise, and Jerry Maguire does too.",
 ];
 
 const UNTRUE: &[(&str, Refusal)] = &[
@@ -194,6 +197,23 @@ const UNTRUE: &[(&str, Refusal)] = &[
     (
         "Collateral is a thriller starring tom hanks.",
         Refusal::UntraceableName,
+    ),
+    // What the other is said to have as well.
+    (
+        "Collateral stars Tom Cruise, and so does Heat.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Collateral stars Jamie Foxx; so does Jerry Maguire.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Collateral stars Tom Cruise, and Heat does too.",
+        Refusal::WrongRelation,
+    ),
+    (
+        "Tom Cruise is in Collateral, and so is he in Heat.",
+        Refusal::WrongRelation,
     ),
     // Right names, wrong places.
     ("Collateral was directed by Tom Cruise.", Refusal::WrongRole),
@@ -669,4 +689,60 @@ fn both_of_them_leans_on_the_sentence_before() {
         gate.check("Both are crime films.", &[]),
         Err(Refusal::WrongRelation)
     );
+}
+
+/// A film, and one that was liked, whose titles are everyday words; and one more of the same director.
+fn everyday_titles(title: &str) -> Gate {
+    let film = |id, title, lead| {
+        item(
+            id,
+            title,
+            &[
+                ("director", &["Ann Lee"]),
+                ("lead", &[lead]),
+                ("genre", &["drama"]),
+            ],
+            "",
+        )
+    };
+    let (mut pair, _) = heat_and_others();
+    pair.item = film("item", title, "Bo Diaz");
+    let liked = |id, title, at| Interaction {
+        item: film(id, title, "Cy Young"),
+        at: Timestamp(at),
+        signal: Signal::Liked,
+        rating: None,
+        text: None,
+    };
+    let history = History::new(vec![liked("once", "Once", 1), liked("quiz", "Quiz Show", 2)]);
+    Gate::new(&Vocabulary::default(), &pair, &history, None)
+}
+
+#[test]
+fn a_title_of_one_everyday_word_is_read_where_nothing_else_can_be_meant() {
+    for title in ["Seven", "Room", "Drive", "Up"] {
+        for (says, stands) in [
+            ("{} was directed by Ann Lee, who also directed Quiz Show.", true),
+            ("{} stars Bo Diaz.", true),
+            ("{} and Once share a director, Ann Lee.", true),
+            ("{} and Quiz Show have the same director, Ann Lee.", true),
+            ("Once was directed by Ann Lee, and so was {}.", true),
+            // What is said must still be true of it.
+            ("{} stars Cy Young, who was also in Quiz Show.", false),
+            ("{} was directed by Bo Diaz.", false),
+        ] {
+            let sentence = says.replace("{}", title);
+            let judged = everyday_titles(title).check(&sentence, &[]);
+            assert_eq!(judged.is_ok(), stands, "{sentence} {judged:?}");
+        }
+    }
+    for (title, sentence) in [
+        // A number that counts nothing, a word that begins a clause, a stand-in.
+        ("Seven", "Seven great reasons speak for Quiz Show."),
+        ("Seven", "Seven films by Ann Lee are like this one."),
+        ("It", "It was directed by Bo Diaz."),
+    ] {
+        let judged = everyday_titles(title).check(sentence, &[]);
+        assert!(judged.is_err(), "{sentence} {judged:?}");
+    }
 }

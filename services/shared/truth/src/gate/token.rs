@@ -116,7 +116,8 @@ pub(super) fn values_said(tokens: &[Token]) -> Vec<String> {
         .collect()
 }
 
-/// Statements of a sentence: cut at `;`, at a dash, and at ", and" and its like.
+/// Statements of a sentence: cut at `;`, at a dash, and at ", and" and its like, but not before one that only says the same of
+/// something else (", and so does Heat"): what it says stands in front.
 pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     let mut cuts = vec![0];
     for (n, token) in tokens.iter().enumerate() {
@@ -130,7 +131,7 @@ pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
             }),
             _ => false,
         };
-        if cut && n > 0 {
+        if cut && n > 0 && !leans(&tokens[n + 1..]) {
             cuts.push(n + 1);
         }
     }
@@ -141,6 +142,29 @@ pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
         .filter(|(a, b)| a < b)
         .collect();
     pairs.into_iter().map(|(from, to)| &tokens[from..to])
+}
+
+/// Whether the statement at the start of `tokens` has no content but "so does" or "does too".
+fn leans(tokens: &[Token]) -> bool {
+    const AUXILIARIES: &[&str] = &[
+        "do", "does", "did", "is", "are", "was", "were", "has", "have", "had", "can", "will", "would",
+    ];
+    const LIKEWISE: &[&str] = &["too", "also", "likewise", "well"];
+    let end = tokens.iter().position(|t| matches!(t.kind, Kind::Mark(_)));
+    let statement = &tokens[..end.unwrap_or(tokens.len())];
+    if statement
+        .iter()
+        .any(|t| matches!(&t.kind, Kind::Found(f) if f.titles.is_empty()))
+    {
+        return false;
+    }
+    let is = |token: &Token, list: &[&str]| token.word().is_some_and(|w| list.contains(&w.folded.as_str()));
+    let so_does = statement
+        .windows(2)
+        .any(|pair| is(&pair[0], &["so", "as"]) && is(&pair[1], AUXILIARIES));
+    let does_too = statement.last().is_some_and(|t| is(t, LIKEWISE))
+        && statement.iter().rev().skip(1).take(2).any(|t| is(t, AUXILIARIES));
+    so_does || does_too
 }
 
 /// Length, alphabet, links, the stop at the end.
