@@ -15,6 +15,20 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// With the newest so many interactions alone, and what was measured of them.
+    pub fn newest(&self, items_max: usize) -> Self {
+        let all = self.history.interactions();
+        let history = History::new(all[all.len().saturating_sub(items_max)..].to_vec());
+        let mut pair = self.pair.clone();
+        pair.affinities
+            .retain(|affinity| history.contains(&affinity.item));
+        Self {
+            pair,
+            history: Arc::new(history),
+            part: self.part.clone(),
+        }
+    }
+
     /// Names user, item and history: the same question has the same id in every run and on every shard.
     pub fn id(&self) -> String {
         let mut hash = Sha256::new();

@@ -282,15 +282,9 @@ impl Label {
         text: String,
         quality: Told,
         provenance: Provenance,
-        history_items_max: usize,
     ) -> Self {
-        let all = ask.history.interactions();
-        let kept = &all[all.len().saturating_sub(history_items_max)..];
-        let affinities = ask
-            .pair
-            .affinities
-            .iter()
-            .filter(|a| kept.iter().any(|i| i.item.id == a.item));
+        let kept = ask.history.interactions();
+        let affinities = ask.pair.affinities.iter();
         Self {
             id,
             part: ask.part.clone(),

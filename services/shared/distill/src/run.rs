@@ -41,10 +41,8 @@ pub struct Config {
     pub retry_budget: retry_budget::Config,
     /// The first wait is 500 ms, the longest 30 s.
     pub backoff: backoff::Config,
-    /// History items that a text may draw on, the newest. Default 50.
+    /// History items that a teacher is asked with, a text may draw on and a label keeps, the newest. Default 50.
     pub history_items_max: usize,
-    /// History items that a label keeps, the newest. Default 50: what a teacher may have drawn on.
-    pub label_items_max: usize,
 }
 
 impl Default for Config {
@@ -67,7 +65,6 @@ impl Default for Config {
                 wait_max: Duration::from_secs(30),
             },
             history_items_max: 50,
-            label_items_max: 50,
         }
     }
 }
@@ -242,6 +239,8 @@ impl Work<'_> {
             retries: 0,
             tokens: (0, 0),
         };
+        // What the label does not keep the teacher must not see: a text that draws on it would look made up.
+        let ask = ask.newest(self.config.history_items_max);
         let source = source(&ask.pair, &ask.history, self.config.history_items_max);
         let first = Manner::Sampled {
             candidates: self.config.candidates,
@@ -283,8 +282,7 @@ impl Work<'_> {
                     refract: env!("CARGO_PKG_VERSION").to_owned(),
                 };
                 let Candidate { text, facts } = best.candidate;
-                let kept = self.config.label_items_max;
-                let label = Label::new(&ask, id, &facts, text, told, provenance, kept);
+                let label = Label::new(&ask, id, &facts, text, told, provenance);
                 outcome.end = End::Labelled(Box::new(label));
                 return outcome;
             }

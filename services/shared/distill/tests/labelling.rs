@@ -194,6 +194,30 @@ async fn the_best_candidate_is_kept_with_its_provenance_and_garbage_is_refused_a
 }
 
 #[tokio::test]
+async fn a_teacher_is_asked_with_what_the_label_keeps_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels.jsonl");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = seen.clone();
+    let teacher = Scripted::new(move |ask: &Ask, _, _| {
+        let ids: Vec<String> = (ask.history.interactions().iter())
+            .map(|i| i.item.id.as_str().to_owned())
+            .collect();
+        told.lock().unwrap().push(ids);
+        Ok(vec![good(ask)])
+    });
+    let config = Config {
+        history_items_max: 2,
+        ..quick()
+    };
+    run(teacher, 1, &config, &path).await.unwrap();
+    let label = labels(&path).remove(0);
+    let kept: Vec<String> = label.history.iter().map(|item| item.id.clone()).collect();
+    assert_eq!(kept, ["h0-1", "h0-2"], "the newest");
+    assert_eq!(*seen.lock().unwrap(), [kept]);
+}
+
+#[tokio::test]
 async fn with_the_gate_a_sentence_without_evidence_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let text = |ask: &Ask| format!("{} It also stars Robert De Niro, like Goodfellas.", good(ask));
