@@ -105,8 +105,8 @@ impl Sentences {
                     .char_indices()
                     .filter(|(_, c)| matches!(c, '.' | '!' | '?'))
                     .any(|(stop, _)| {
-                        // The last character of a title may well end the sentence.
-                        if stop + 1 >= surface.len() || stop > at {
+                        // The stops at the end of a title may well end the sentence ("When Harry Met Sally... It has …").
+                        if surface[stop..].chars().all(|c| matches!(c, '.' | '!' | '?')) || stop > at {
                             return false;
                         }
                         let start = at - stop;
@@ -134,14 +134,21 @@ mod tests {
     fn stops_inside_titles_and_abbreviations_do_not_cut_however_the_text_is_streamed() {
         let surfaces: Vec<Arc<[String]>> = vec![
             Arc::new(["Good Night. And Good Luck".to_owned()]),
-            Arc::new(["Mr. & Mrs. Smith".to_owned()]),
+            Arc::new([
+                "Mr. & Mrs. Smith".to_owned(),
+                "When Harry Met Sally...".to_owned(),
+            ]),
+            Arc::new(["Once Upon a Time... in Hollywood".to_owned()]),
         ];
-        let text =
-            "Like Good Night. And Good Luck, it is by G. Clooney. You liked Mr. & Mrs. Smith! It fits? Yes";
+        let text = "Like Good Night. And Good Luck, it is by G. Clooney. You liked Mr. & Mrs. Smith! It fits? It has \
+             an actor of When Harry Met Sally... It is one more after When Harry Met Sally... and Once Upon a Time... in \
+             Hollywood. Yes";
         let expected = [
             "Like Good Night. And Good Luck, it is by G. Clooney.",
             "You liked Mr. & Mrs. Smith!",
             "It fits?",
+            "It has an actor of When Harry Met Sally...",
+            "It is one more after When Harry Met Sally... and Once Upon a Time... in Hollywood.",
             "Yes",
         ];
         for step in [1, 2, 3, 7, 200] {
