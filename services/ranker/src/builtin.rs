@@ -17,7 +17,7 @@ use crate::error;
 use crate::likes::Observation;
 use crate::model::{Model, Profile, Taste};
 use crate::popularity;
-use crate::top_k::{Scored, TopK};
+use crate::retrieval::{Scored, TopK};
 
 /// What the built-in ranker is told beside its model.
 #[derive(Clone, Debug, PartialEq)]

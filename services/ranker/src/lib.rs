@@ -17,10 +17,10 @@ mod model_file;
 pub mod neighbours;
 mod popularity;
 pub mod recommend;
+pub mod retrieval;
 pub mod serve;
 pub mod service;
 mod summary;
-mod top_k;
 pub mod train;
 
 pub use builtin::Builtin;

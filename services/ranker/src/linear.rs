@@ -1,10 +1,12 @@
 //! The little dense algebra that the ranker needs: a row-major matrix, dot products, and solving for one factor.
 
+use std::sync::LazyLock;
+
 use rayon::prelude::*;
 
 /// Row-major, contiguous: `rows × columns` numbers.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     pub(crate) columns: usize,
     pub(crate) values: Vec<f32>,
 }
@@ -17,7 +19,8 @@ impl Matrix {
         }
     }
 
-    pub(crate) fn new(columns: usize, values: Vec<f32>) -> Self {
+    /// `values` are whole rows.
+    pub fn new(columns: usize, values: Vec<f32>) -> Self {
         assert!(
             columns > 0 && values.len().is_multiple_of(columns),
             "a whole number of rows"
@@ -25,7 +28,7 @@ impl Matrix {
         Self { columns, values }
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.values.len() / self.columns
     }
 
@@ -69,7 +72,16 @@ impl Matrix {
     }
 }
 
+/// Compiles what is inlined into `work` for the widest instructions at hand, chosen at run time. Sums keep their order, so numbers
+/// are the same on every processor.
+#[inline(always)]
+pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
+    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
+    ARCH.dispatch(work)
+}
+
 /// Sixteen sums side by side, so that the compiler can keep them in vector registers.
+#[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut sums = [0.0f32; LANES];

@@ -18,7 +18,7 @@ use crate::likes::{Observation, SignalWeights, Sparse};
 use crate::linear::Matrix;
 use crate::neighbours::{self, NeighbourHyper};
 use crate::popularity;
-use crate::top_k::Linear;
+use crate::retrieval::{Linear, Sketch};
 
 /// Everything the ranker is told. The defaults were chosen on held-out likes of real film ratings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +175,7 @@ impl Model {
         Some(Taste {
             hyper: self.hyper.clone(),
             blend: self.blend,
+            sketch: Sketch::of(&factors),
             factors,
             gram: self.gram.clone(),
             neighbours: Sparse::from_rows(rows),
@@ -190,6 +191,8 @@ pub(crate) struct Taste {
     pub(crate) hyper: Hyper,
     pub(crate) blend: f32,
     pub(crate) factors: Matrix,
+    /// Of `factors`, in a large catalogue.
+    pub(crate) sketch: Option<Sketch>,
     pub(crate) gram: Matrix,
     pub(crate) neighbours: Sparse,
     pub(crate) popularity: Vec<f32>,
@@ -226,6 +229,7 @@ impl Taste {
             rows: &self.factors,
             query: &profile.factor,
             boosts: &profile.boosts,
+            sketch: self.sketch.as_ref(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use refract_domain::Item;
 
 use crate::likes::Likes;
-use crate::top_k::Scored;
+use crate::retrieval::Scored;
 
 const DAY_S: f64 = 86_400.0;
 
