@@ -287,6 +287,25 @@ pub(crate) const CUES: &[(&[&str], Cue)] = &[
     (&["critics"], Distinction),
     (&["critically"], Distinction),
     (&["debut"], Distinction),
+    // What came first, and what is more than another: no request says so in words.
+    (&["made", "before"], Distinction),
+    (&["made", "after"], Distinction),
+    (&["made", "earlier"], Distinction),
+    (&["made", "later"], Distinction),
+    (&["released", "before"], Distinction),
+    (&["released", "after"], Distinction),
+    (&["came", "before"], Distinction),
+    (&["came", "after"], Distinction),
+    (&["came", "out"], Distinction),
+    (&["older", "than"], Distinction),
+    (&["newer", "than"], Distinction),
+    (&["earlier", "than"], Distinction),
+    (&["later", "than"], Distinction),
+    (&["longer", "than"], Distinction),
+    (&["shorter", "than"], Distinction),
+    (&["better", "than"], Distinction),
+    (&["darker", "than"], Distinction),
+    (&["funnier", "than"], Distinction),
 ];
 
 /// How many, as a word; a text that counts must count what it names.

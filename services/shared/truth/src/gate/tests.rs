@@ -215,6 +215,13 @@ const UNTRUE: &[(&str, Refusal)] = &[
         "Tom Cruise is in Collateral, and so is he in Heat.",
         Refusal::WrongRelation,
     ),
+    (
+        "Collateral stars Tom Cruise; Heat has him as well.",
+        Refusal::WrongRelation,
+    ),
+    // Comparisons that the data do not make.
+    ("Collateral was made before Heat.", Refusal::UntraceableAttribute),
+    ("Heat is older than Collateral.", Refusal::UntraceableAttribute),
     // Right names, wrong places.
     ("Collateral was directed by Tom Cruise.", Refusal::WrongRole),
     ("Collateral stars Michael Mann.", Refusal::WrongRole),

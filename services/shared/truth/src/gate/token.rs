@@ -163,7 +163,7 @@ fn leans(tokens: &[Token]) -> bool {
         .windows(2)
         .any(|pair| is(&pair[0], &["so", "as"]) && is(&pair[1], AUXILIARIES));
     let does_too = statement.last().is_some_and(|t| is(t, LIKEWISE))
-        && statement.iter().rev().skip(1).take(2).any(|t| is(t, AUXILIARIES));
+        && statement.iter().rev().skip(1).take(3).any(|t| is(t, AUXILIARIES));
     so_does || does_too
 }
 
