@@ -56,7 +56,11 @@ impl TopK {
 
     /// Whether an item whose score is at most this could be kept. What is no number could be anything.
     fn could_want(&self, bound: f32) -> bool {
-        self.heap.len() < self.k || self.heap.peek().is_some_and(|worst| !(bound < worst.0.score))
+        self.heap.len() < self.k
+            || self
+                .heap
+                .peek()
+                .is_some_and(|worst| bound.partial_cmp(&worst.0.score) != Some(Ordering::Less))
     }
 
     /// Whether an item with this score would be kept.

@@ -126,8 +126,8 @@ pub enum EarlyStopping {
 /// An encoder–decoder. Cheap to clone; decode state is an argument, never a field, so one model serves many threads.
 #[derive(Clone, Debug)]
 pub enum Model {
-    T5(T5),
-    Bart(Bart),
+    T5(Box<T5>),
+    Bart(Box<Bart>),
 }
 
 /// Padded ids and what is real of them.
@@ -213,13 +213,20 @@ impl Model {
     ) -> Result<Self, Error> {
         let (spec, defaults) = (of.spec.clone(), of.defaults.clone());
         Ok(match &of.config {
-            Config::T5(config) => Self::T5(T5::new(config, of.own_head, spec, defaults, part, vb)?),
+            Config::T5(config) => Self::T5(Box::new(T5::new(config, of.own_head, spec, defaults, part, vb)?)),
             Config::Bart(config) => {
                 let bias = match final_logits_bias {
                     Some(bias) => bias,
                     None => Tensor::zeros((1, config.vocab_size), DType::F32, vb.device())?,
                 };
-                Self::Bart(Bart::new(config, of.own_head, spec, defaults, bias, vb)?)
+                Self::Bart(Box::new(Bart::new(
+                    config,
+                    of.own_head,
+                    spec,
+                    defaults,
+                    bias,
+                    vb,
+                )?))
             }
         })
     }
