@@ -139,7 +139,10 @@ impl Fleet {
         }
         for member in &members {
             member
-                .until("CLUSTER INFO", |info| info.contains("cluster_state:ok"))
+                // A member may be content before it has heard whose all slots are, and refuses those that it takes for nobody's.
+                .until("CLUSTER INFO", |info| {
+                    info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+                })
                 .await;
         }
         for member in &members[masters..] {
