@@ -10,7 +10,8 @@ from pathlib import Path
 from deepen import deepened
 
 FILES = Path(os.environ["REFRACT_BENCH_FILES"])
-WORKER, PYTHON = os.environ["REFRACT_BENCH_WORKER"], os.environ["REFRACT_BENCH_PYTHON"]
+# Absent where another worker is measured (ranker.py).
+WORKER, PYTHON = os.environ.get("REFRACT_BENCH_WORKER"), os.environ["REFRACT_BENCH_PYTHON"]
 PEER = [PYTHON, str(Path(__file__).parent / "peer.py")]
 # The exporter to ONNX needs an older transformers than the newest, in front of it.
 EXPORTER = {"PYTHONPATH": str(FILES / "onnx")}
@@ -42,7 +43,9 @@ class Engine:
     def run(self, prompts, new, beams=1, exact=True, **more):
         """`more` is for Refract's worker alone: together, padded, arrive."""
         new = new if isinstance(new, list) else [new]
-        job = {"prompts": prompts, "new": new, "beams": beams, "exact": exact} | more
+        return self.ask({"prompts": prompts, "new": new, "beams": beams, "exact": exact} | more)
+
+    def ask(self, job):
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         return self._read()

@@ -8,13 +8,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy
 
+from engines import close, start
 from report import Report
 
 SEED, GOAL = 7, 1.0
@@ -53,22 +53,6 @@ def peer(vectors, queries, width):
         print(json.dumps({"seconds": seconds, "ids": ids}), flush=True)
 
 
-class Worker:
-    def __init__(self, name, command):
-        pin = ["taskset", "-c", str(max(os.sched_getaffinity(0)))] if Path("/usr/bin/taskset").exists() else []
-        alone = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [*pin, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | alone
-        )
-        ready = json.loads(self.process.stdout.readline())
-        print(f"    {name}: {ready['ready']}, loaded in {ready['load_s']:.1f} s", file=sys.stderr)
-
-    def ask(self, k):
-        self.process.stdin.write(json.dumps({"k": k}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run ranker")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -79,17 +63,17 @@ def main():
     args = parser.parse_args()
     report = Report(args.json)
     vectors, queries = made(Path(os.environ["REFRACT_BENCH_FILES"]), args.items, args.width, 50)
-    workers = {"Refract": Worker("Refract", [os.environ["REFRACT_BENCH_RETRIEVAL"], vectors, queries, args.width])}
-    try:
-        workers["faiss IndexFlatIP"] = Worker(
-            "faiss", [sys.executable, __file__, "--peer", vectors, queries, args.width]
-        )
-    except json.JSONDecodeError:
-        print("    SKIPPED, LOUDLY: faiss does not start here", file=sys.stderr)
+    alone = {"RAYON_NUM_THREADS": "1"}
+    commands = {
+        "Refract": [os.environ["REFRACT_BENCH_RETRIEVAL"], vectors, queries, args.width],
+        "faiss IndexFlatIP": [sys.executable, __file__, "--peer", vectors, queries, args.width],
+    }
+    started = {name: start(name, command, alone) for name, command in commands.items()}
+    workers = {name: worker for name, worker in started.items() if worker}
     found = {name: [] for name in workers}
     for number in range(args.rounds + 1):
         for name, worker in workers.items():
-            answer = worker.ask(args.k)
+            answer = worker.ask({"k": args.k})
             if number:
                 found[name].append(answer)
     times = {name: [statistics.median(answer["seconds"]) for answer in answers] for name, answers in found.items()}
@@ -103,6 +87,7 @@ def main():
         pairs = zip(*(answers[0]["ids"] for answers in found.values()))
         same = [len(set(a) & set(b)) / args.k for a, b in pairs]
         report.say(f"{what}/the same items", statistics.mean(same), "share", len(same))
+    close(workers.values())
 
 
 if sys.argv[1:2] == ["--peer"]:

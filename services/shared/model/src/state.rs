@@ -162,8 +162,8 @@ enum Place {
     Scattered(Tensor),
 }
 
-/// Distinct in the process: tells one buffer from another that came to lie in its place.
-fn next_buffer() -> u64 {
+/// A number that the process gives once: tells a buffer from another that came to lie in its place, a gathering from the one before.
+fn next_name() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -368,7 +368,7 @@ impl OwnKv {
                 None => self.layers.push(new),
             }
         }
-        self.buffer = next_buffer();
+        self.buffer = next_name();
         self.rows_capacity = rows_capacity;
         self.columns_capacity = columns_capacity;
         Ok(())
@@ -485,7 +485,7 @@ impl CrossBatch {
         self.sharing = Sharing::new(&memory_of, lengths.len(), &self.geometry.device)?;
         self.columns = columns;
         self.memory_of = memory_of;
-        self.version = next_buffer();
+        self.version = next_name();
         Ok(())
     }
 
@@ -581,7 +581,7 @@ impl CrossBatch {
         self.layers.clear();
         self.layers = self.geometry.allocate(memories, columns)?;
         (self.memories_capacity, self.columns_capacity) = (memories, columns);
-        self.buffer = next_buffer();
+        self.buffer = next_name();
         self.places.clear();
         Ok(())
     }
