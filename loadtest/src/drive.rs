@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use refract_client::{Error, Event, Refract, Rung, for_user};
+use refract_client::{Error, Event, Explanation, Refract, Rung, for_user};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -76,6 +76,8 @@ async fn ask(door: &Refract, user: &str, limit: usize, begun: Instant, intended:
     };
     // By position: when its first text came, and its last.
     let mut texts: BTreeMap<u32, (Duration, Duration)> = BTreeMap::new();
+    // How long the Prism worked on the item that came last.
+    let mut prism = None;
     while let Some(event) = events.next().await {
         let now = since();
         match event {
@@ -90,16 +92,27 @@ async fn ask(door: &Refract, user: &str, limit: usize, begun: Instant, intended:
             }
             Ok(Event::Explained(it)) => {
                 let first = texts.get(&it.position).map(|(first, _)| *first);
-                let tokens = it.explanation.tokens.generated;
+                let Explanation {
+                    grounding,
+                    tokens,
+                    timings,
+                    ..
+                } = &it.explanation;
+                let tokens = tokens.generated;
+                prism = (tokens > 0).then_some(timings.prism);
                 outcome.items.push(Item {
-                    rung: rung(it.explanation.grounding.rung),
+                    rung: rung(grounding.rung),
                     complete: now,
+                    found: (grounding.rung == Rung::Cached).then_some(timings.consult),
                     per_token: first
                         .filter(|_| tokens > 1)
                         .map(|first| (now - first) / (tokens - 1)),
                 });
             }
-            Ok(Event::Summary(_)) => outcome.end = Some(now),
+            Ok(Event::Summary(_)) => {
+                outcome.end = Some(now);
+                outcome.overhead = prism.map(|prism| now.saturating_sub(outcome.delay + prism));
+            }
             Err(error) => outcome.status = status(&error),
         }
     }

@@ -20,6 +20,9 @@ pub struct Outcome {
     pub items: Vec<Item>,
     /// When the summary came.
     pub end: Option<Duration>,
+    /// From when it was sent to the summary, less the Prism's work on the item that ended last: the way, the ranker and memory. Only of
+    /// answers in which a model wrote that item.
+    pub overhead: Option<Duration>,
     /// `OK`, or what went wrong, from a closed list.
     pub status: &'static str,
 }
@@ -29,6 +32,8 @@ pub struct Outcome {
 pub struct Item {
     pub rung: &'static str,
     pub complete: Duration,
+    /// How long the ranker waited for what is remembered of the pair; absent where it was not remembered.
+    pub found: Option<Duration>,
     /// From its first piece of text to its end, over the tokens written less one; absent for one token or none.
     pub per_token: Option<Duration>,
 }
@@ -62,7 +67,7 @@ pub struct Summary {
 }
 
 /// Names of the curves, in the order of a request's life.
-pub const METRICS: [&str; 7] = [
+pub const METRICS: [&str; 9] = [
     "schedule_delay",
     "slate",
     "first_text",
@@ -70,6 +75,8 @@ pub const METRICS: [&str; 7] = [
     "per_token",
     "item",
     "complete",
+    "overhead",
+    "found",
 ];
 
 impl Objectives {
@@ -121,6 +128,7 @@ impl Summary {
                 ("slate", outcome.slate),
                 ("first_text", outcome.first_text),
                 ("complete", outcome.end),
+                ("overhead", outcome.overhead),
             ] {
                 if let Some(value) = value {
                     note(metric, value);
@@ -131,6 +139,9 @@ impl Summary {
                 note("item", item.complete);
                 if let Some(per_token) = item.per_token {
                     note("per_token", per_token);
+                }
+                if let Some(found) = item.found {
+                    note("found", found);
                 }
                 *items.entry(item.rung.to_owned()).or_default() += 1;
                 *good_items.entry(item.rung.to_owned()).or_default() += usize::from(holds);
@@ -200,6 +211,7 @@ mod tests {
             items: vec![Item {
                 rung,
                 complete: ms(end),
+                found: None,
                 per_token: None,
             }],
             status: "OK",

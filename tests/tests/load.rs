@@ -45,6 +45,15 @@ async fn every_intended_request_ends_in_one_outcome_with_times_in_order() {
             "{outcome:?}"
         );
         assert!(outcome.items.iter().all(|item| item.complete <= end));
+        // The Prism's work is part of the answer's time, and not all of it.
+        let overhead = outcome.overhead.unwrap();
+        assert!(!overhead.is_zero() && overhead < end, "{outcome:?}");
+        assert!(
+            outcome
+                .items
+                .iter()
+                .all(|item| item.found.is_some() == (item.rung == "CACHED"))
+        );
     }
     let summary = Summary::of(&outcomes, length, &Objectives::default());
     assert_eq!(summary.status.values().sum::<usize>(), starts.len());

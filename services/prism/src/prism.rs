@@ -62,11 +62,11 @@ impl Prism {
 impl Explainer for Prism {
     async fn explain(&self, mut query: ExplainQuery, context: &Context) -> Result<ExplanationStream, Error> {
         let (prism, context) = (self.clone(), context.clone());
+        let mut work = Work::begun(Instant::now());
         // The first generation is asked for here, so that a full queue is an error of the call and not of the stream.
         let mut prompt = prism.prompt(&query)?;
         let mut generation = prism.generate(&query, &prompt, &context)?;
         Ok(Box::pin(try_stream! {
-            let mut work = Work::default();
             for attempt in 1.. {
                 let mut filler = prompt.filler();
                 let mut text = prism.worker.bundle().text_stream();
@@ -115,14 +115,32 @@ impl Explainer for Prism {
 }
 
 /// What the attempts have cost together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
+    begun: Instant,
     tokens: TokenUsage,
     timings: StageTimings,
     sentences_refused: u32,
 }
 
 impl Work {
+    fn begun(begun: Instant) -> Self {
+        Self {
+            begun,
+            tokens: TokenUsage::default(),
+            timings: StageTimings::default(),
+            sentences_refused: 0,
+        }
+    }
+
+    /// Of an explanation that is done now.
+    fn timings(&self) -> StageTimings {
+        StageTimings {
+            prism: self.begun.elapsed(),
+            ..self.timings
+        }
+    }
+
     fn note(&mut self, prompt: &Prompt, refused: usize) {
         self.tokens.prompt += u32::try_from(prompt.ids.len()).unwrap_or(u32::MAX);
         self.sentences_refused += u32::try_from(refused).unwrap_or(u32::MAX);
@@ -188,7 +206,7 @@ impl Prism {
             prism_revision: self.worker.bundle().revision(),
             template_revision: self.worker.bundle().template_revision(),
             history_truncated: prompt.history_truncated,
-            timings: work.timings,
+            timings: work.timings(),
         }
     }
 
@@ -219,7 +237,7 @@ impl Prism {
         explanation.grounding.descents.push(why.to_owned());
         explanation.grounding.sentences_refused = work.sentences_refused;
         explanation.tokens = work.tokens;
-        explanation.timings = work.timings;
+        explanation.timings = work.timings();
         explanation.history_truncated = prompt.history_truncated;
         explanation
     }

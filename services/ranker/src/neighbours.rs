@@ -124,12 +124,34 @@ pub(crate) fn fit(likes: &Likes, hyper: &NeighbourHyper) -> Sparse {
 
 /// Scores that a history's items lend to others: `Σ_j weight_j · neighbour(j → i)`, by item, ascending.
 pub(crate) fn lend(neighbours: &Sparse, observations: &[(u32, f32)]) -> Vec<(u32, f32)> {
-    let mut lent: Vec<(u32, f32)> = Vec::new();
-    for &(item, weight) in observations {
+    let row = |&(item, weight): &(u32, f32)| {
         let (targets, weights) = neighbours.row(item as usize);
-        lent.extend(targets.iter().zip(weights).map(|(&t, &w)| (t, weight * w)));
+        targets.iter().zip(weights).map(move |(&t, &w)| (t, weight * w))
+    };
+    let lent = observations.iter().flat_map(row);
+    let pairs: usize = observations.iter().map(|of| row(of).len()).sum();
+    if neighbours.rows() <= PLACES_PER_PAIR * pairs {
+        added_in_place(lent, neighbours.rows())
+    } else {
+        added_by_sorting(lent)
     }
-    // Stable, so that equal items are added in the order of the history and the sum is always the same.
+}
+
+/// Up to so many items for each pair, a place for every item costs less than sorting: a film catalogue and fifty items of history, some
+/// 6,000 pairs, take 14 µs in place and took 85 sorted.
+const PLACES_PER_PAIR: usize = 8;
+
+/// Items in `0..items`. Adds in the order in which they come.
+fn added_in_place(lent: impl Iterator<Item = (u32, f32)>, items: usize) -> Vec<(u32, f32)> {
+    let mut sums = vec![0.0f32; items];
+    lent.for_each(|(target, weight)| sums[target as usize] += weight);
+    (0u32..).zip(sums).filter(|(_, sum)| *sum != 0.0).collect()
+}
+
+/// The same for any number of items.
+fn added_by_sorting(lent: impl Iterator<Item = (u32, f32)>) -> Vec<(u32, f32)> {
+    let mut lent: Vec<(u32, f32)> = lent.collect();
+    // Stable, so that equal items are added in the order in which they came and the sum is always the same.
     lent.sort_by_key(|(target, _)| *target);
     lent.dedup_by(|next, kept| {
         let same = next.0 == kept.0;
@@ -138,5 +160,40 @@ pub(crate) fn lend(neighbours: &Sparse, observations: &[(u32, f32)]) -> Vec<(u32
         }
         same
     });
+    lent.retain(|(_, sum)| *sum != 0.0);
     lent
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt as _, SeedableRng as _};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn scores_are_the_same_to_the_bit_whether_added_in_place_or_by_sorting() {
+        const ITEMS: usize = 40;
+        let mut draw = ChaCha8Rng::seed_from_u64(7);
+        for pairs in [0, 1, 30, 500] {
+            let lent: Vec<(u32, f32)> = (0..pairs)
+                .map(|_| (draw.random_range(0..ITEMS as u32), draw.random_range(-1.0..1.0)))
+                .collect();
+            let place = added_in_place(lent.iter().copied(), ITEMS);
+            let bits = |sums: &[(u32, f32)]| sums.iter().map(|(i, s)| (*i, s.to_bits())).collect::<Vec<_>>();
+            assert_eq!(bits(&place), bits(&added_by_sorting(lent.into_iter())));
+            assert!(place.is_sorted_by_key(|(item, _)| *item));
+        }
+    }
+
+    #[test]
+    fn what_cancels_out_is_no_score() {
+        let lent = [(3, 0.5), (1, 0.25), (3, -0.5)];
+        for sums in [
+            added_in_place(lent.into_iter(), 4),
+            added_by_sorting(lent.into_iter()),
+        ] {
+            assert_eq!(sums, [(1, 0.25)]);
+        }
+    }
 }

@@ -308,6 +308,7 @@ fn as_json(event: &Event) -> Value {
                 "queue_ms": time(e.timings.queue),
                 "encode_ms": time(e.timings.encode),
                 "decode_ms": time(e.timings.decode),
+                "prism_ms": time(e.timings.prism),
                 "total_ms": time(e.timings.total),
             })
         }

@@ -165,6 +165,7 @@ mod tests {
         let item = |rung: &&'static str| Item {
             rung,
             complete: ms(end),
+            found: None,
             per_token: None,
         };
         Outcome {

@@ -111,6 +111,8 @@ pub struct StageTimings {
     pub encode: Duration,
     pub decode: Duration,
     pub total: Duration,
+    /// All of the Prism's work: prompt, queue, encode, decode, gate; without the way there and back.
+    pub prism: Duration,
 }
 
 /// What is to be explained: a pair, its history, and the knowledge if there is some.

@@ -27,5 +27,5 @@ pub use item::{Attributes, Item, ItemId};
 pub use knowledge::{
     Affinity, Evidence, Fact, FactKind, Freshness, Knowledge, KnowledgeSource, Pair, Revision, Timestamp,
 };
-pub use recent::Recent;
+pub use recent::{OfItems, Recent};
 pub use slate::{AttributeFilter, Candidates, RankQuery, Ranker, Slate, SlateItem, SlateOrigin};

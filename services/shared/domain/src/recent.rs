@@ -1,15 +1,17 @@
-//! What was worked out of a history a moment ago.
+//! What was worked out of a history, or of an item, a moment ago.
+//!
+//! Both are known again by their addresses: behind an `Arc` neither changes, and an address is not used again while a `Weak` to it lives.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::history::History;
+use crate::item::Item;
 
 /// Something worked out once per history and not once per item of a slate: its digest, its encoded bytes.
 ///
-/// A history is known again by its address: behind an `Arc` it does not change, and its address is not used again while a `Weak` to it
-/// lives. Holds the newest `max` and keeps no history alive.
+/// Holds the newest `max` and keeps no history alive.
 pub struct Recent<T> {
     max: usize,
     kept: Mutex<VecDeque<(Weak<History>, T)>>,
@@ -57,6 +59,73 @@ impl<T> fmt::Debug for Recent<T> {
     }
 }
 
+/// Something worked out once per item and not once per request: its digest, its encoded bytes. Items live as long as a catalogue, or as
+/// what remembers them from earlier requests; a request holds some fifty.
+///
+/// Holds at most `max` and keeps no item alive.
+pub struct OfItems<T> {
+    shard_max: usize,
+    shards: [Mutex<Shard<T>>; SHARDS],
+}
+
+/// By the item's address.
+type Shard<T> = HashMap<usize, (Weak<Item>, T)>;
+
+/// So that requests seldom wait for each other.
+const SHARDS: usize = 16;
+
+impl<T: Clone> OfItems<T> {
+    /// `max` is rounded up to a multiple of 16.
+    pub fn holding(max: usize) -> Self {
+        Self {
+            shard_max: max.div_ceil(SHARDS).max(1),
+            shards: Default::default(),
+        }
+    }
+
+    /// What `work` made of this item, now or before. Nobody else waits while it works; two may work at the same time.
+    pub fn of(&self, item: &Arc<Item>, work: impl FnOnce(&Item) -> T) -> T {
+        let address = Arc::as_ptr(item) as usize;
+        // The lowest bits of an address are alike: an allocation of this size is aligned to 16 bytes.
+        let shard = &self.shards[(address >> 4) % SHARDS];
+        let known = {
+            let kept = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get(&address)
+                .filter(|(of, _)| std::ptr::eq(of.as_ptr(), Arc::as_ptr(item)))
+                .map(|(_, made)| made.clone())
+        };
+        known.unwrap_or_else(|| {
+            let made = work(item);
+            let mut kept = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() >= self.shard_max {
+                kept.retain(|_, (of, _)| of.strong_count() > 0);
+            }
+            // All alive: what is worked out again costs less than to know which of them was used least.
+            if kept.len() >= self.shard_max {
+                kept.clear();
+            }
+            kept.insert(address, (Arc::downgrade(item), made.clone()));
+            made
+        })
+    }
+
+    fn len(&self) -> usize {
+        let kept = self.shards.iter();
+        kept.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
+    }
+}
+
+/// Says how many and not what.
+impl<T: Clone> fmt::Debug for OfItems<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfItems")
+            .field("max", &(self.shard_max * SHARDS))
+            .field("kept", &self.len())
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -86,5 +155,43 @@ mod tests {
         let other = Arc::new(History::default());
         recent.of(&other, |_| Arc::new(()));
         assert_eq!(Arc::strong_count(&made), 1);
+    }
+
+    fn item(n: usize) -> Arc<Item> {
+        Arc::new(Item {
+            id: crate::ItemId::new(n.to_string()),
+            title: n.to_string(),
+            attributes: Default::default(),
+            description: String::new(),
+        })
+    }
+
+    #[test]
+    fn work_is_done_once_for_an_item_that_lives_and_anew_for_one_at_the_address_of_one_that_is_gone() {
+        let (titles, worked) = (OfItems::holding(64), Cell::new(0));
+        let of = |item: &Arc<Item>| {
+            titles.of(item, |item| {
+                worked.set(worked.get() + 1);
+                item.title.clone()
+            })
+        };
+        let (a, b) = (item(1), item(2));
+        assert_eq!((of(&a), of(&b), of(&a)), ("1".into(), "2".into(), "1".into()));
+        assert_eq!(worked.get(), 2);
+        // Allocators like to give the same place again; whether they do or not, each item is told its own title.
+        for n in 0..1_000 {
+            assert_eq!(of(&item(n)), n.to_string());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_items_stays_within_its_bound() {
+        let numbers = OfItems::holding(160);
+        let items: Vec<Arc<Item>> = (0..2_000).map(item).collect();
+        for (n, item) in items.iter().enumerate() {
+            assert_eq!(numbers.of(item, |_| n), n);
+            assert!(numbers.len() <= 160);
+        }
+        assert!(numbers.len() > 16);
     }
 }

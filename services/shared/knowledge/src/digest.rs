@@ -3,6 +3,8 @@
 //! Each covers whatever can change the Oracle's answer, and nothing that cannot: the absolute times of a history are
 //! left out because the Oracle is told their order only.
 
+use std::sync::Arc;
+
 use refract_domain::{Affinity, History, HistoryDigest, Item, Signal};
 use sha2::{Digest, Sha256};
 
@@ -16,13 +18,13 @@ pub struct ItemDigest(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AffinitiesDigest(pub [u8; 16]);
 
-/// Items with their content, signals, ratings and texts, oldest first.
-pub fn history(history: &History) -> HistoryDigest {
+/// Items with their content, signals, ratings and texts, oldest first. `of_item` is [`item`], or remembers what it said.
+pub fn history(history: &History, of_item: impl Fn(&Arc<Item>) -> ItemDigest) -> HistoryDigest {
     let mut hash = Canonical::new(Sha256::new(), "refract.history.v1");
     hash.number(history.len() as u64);
     for interaction in history.interactions() {
         hash.text(interaction.item.id.as_str());
-        hash.bytes(&item(&interaction.item).0);
+        hash.bytes(&of_item(&interaction.item).0);
         hash.number(match interaction.signal {
             Signal::Liked => 1,
             Signal::Seen => 2,
@@ -87,8 +89,6 @@ fn rating_bits(rating: f32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use refract_domain::{Interaction, ItemId, Timestamp};
 
@@ -119,6 +119,10 @@ mod tests {
             rating: None,
             text: None,
         }
+    }
+
+    fn history(history: &History) -> HistoryDigest {
+        super::history(history, |of| item(of))
     }
 
     #[test]

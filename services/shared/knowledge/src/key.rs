@@ -7,11 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
-use refract_domain::{History, HistoryDigest, Pair, Recent, TenantId, UserId};
+use refract_domain::{History, HistoryDigest, Item, OfItems, Pair, Recent, TenantId, UserId};
 use sha2::Sha256;
 
 use crate::canonical::Canonical;
-use crate::digest;
+use crate::digest::{self, ItemDigest};
 use crate::revisions::{CurrentRevisions, Revisions};
 
 /// Raised whenever the key's make-up, the envelope or the body changes meaning.
@@ -54,6 +54,7 @@ pub struct Keys {
     pub ring: Keyring,
     pub revisions: CurrentRevisions,
     recent: Recent<HistoryDigest>,
+    items: OfItems<ItemDigest>,
 }
 
 impl Key {
@@ -184,12 +185,15 @@ impl Keyring {
 impl Keys {
     /// A slate asks about its ten items with one history; a busy process serves a few dozen slates at once.
     const RECENT_HISTORIES_MAX: usize = 64;
+    /// About 60 bytes each.
+    const ITEMS_MAX: usize = 1 << 16;
 
     pub fn new(ring: Keyring, revisions: CurrentRevisions) -> Self {
         Self {
             ring,
             revisions,
             recent: Recent::holding(Self::RECENT_HISTORIES_MAX),
+            items: OfItems::holding(Self::ITEMS_MAX),
         }
     }
 
@@ -204,7 +208,9 @@ impl Keys {
 
     /// Digests a history once per value, not once per pair.
     pub fn history(&self, history: &Arc<History>) -> HistoryDigest {
-        self.recent.of(history, digest::history)
+        let of_item = |item: &Arc<Item>| self.items.of(item, digest::item);
+        self.recent
+            .of(history, |history| digest::history(history, of_item))
     }
 }
 
@@ -392,7 +398,10 @@ mod tests {
     fn a_history_has_one_digest_however_it_is_held() {
         let keys = Keys::new(Keyring::new("x", b"s"), CurrentRevisions::default());
         let history = Arc::new(History::default());
-        assert_eq!(keys.history(&history), digest::history(&history));
+        assert_eq!(
+            keys.history(&history),
+            digest::history(&history, |of| digest::item(of))
+        );
         assert_eq!(keys.history(&history), keys.history(&Arc::clone(&history)));
     }
 

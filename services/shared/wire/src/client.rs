@@ -5,13 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use refract_domain::{Context, Error, Recent};
+use refract_domain::{Context, Error, Item, OfItems, Recent};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span, field, info_span};
 
-use crate::convert::history;
+use crate::convert::{history, item};
 use crate::encoded::History;
 use crate::limits::Rules;
 use crate::metadata;
@@ -29,8 +30,31 @@ pub struct Config {
     pub propagator: SharedPropagator,
     /// Sent as `authorization: Bearer …`.
     pub token: Option<Token>,
-    /// Histories as they were sent a moment ago: a slate sends one for each of its items. Clones share them.
-    pub sent: Arc<Recent<History>>,
+    /// Clones share it.
+    pub sent: Arc<Sent>,
+}
+
+/// What was encoded before: a slate sends one history for each of its items, and other histories hold the same items.
+#[derive(Debug)]
+pub struct Sent {
+    histories: Recent<History>,
+    items: OfItems<Bytes>,
+}
+
+impl Sent {
+    /// A busy process serves a few dozen slates at once.
+    const HISTORIES_MAX: usize = 64;
+    /// Half a kilobyte each where items are films; as much as they are long otherwise.
+    const ITEMS_MAX: usize = 1 << 14;
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            histories: Recent::holding(Self::HISTORIES_MAX),
+            items: OfItems::holding(Self::ITEMS_MAX),
+        }
+    }
 }
 
 /// A caller's credential: sent, never shown.
@@ -44,7 +68,7 @@ impl Default for Config {
             rules: Rules::default(),
             propagator: SharedPropagator::default(),
             token: None,
-            sent: Arc::new(Recent::holding(RECENT_HISTORIES_MAX)),
+            sent: Arc::default(),
         }
     }
 }
@@ -74,12 +98,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A busy process serves a few dozen slates at once.
-const RECENT_HISTORIES_MAX: usize = 64;
-
 impl Config {
     pub(crate) fn history(&self, history: &Arc<refract_domain::History>) -> History {
-        self.sent.of(history, history::to_proto)
+        let of_item = |item: &Arc<Item>| self.sent.items.of(item, item::encoded);
+        self.sent
+            .histories
+            .of(history, |history| history::to_proto(history, of_item))
     }
 
     /// Dresses a message for the network, or says that there is no time left for it.

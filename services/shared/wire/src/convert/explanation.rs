@@ -223,6 +223,7 @@ fn timings_to_proto(timings: &StageTimings) -> proto::StageTimings {
         encode: Some(time::to_proto(timings.encode)),
         decode: Some(time::to_proto(timings.decode)),
         total: Some(time::to_proto(timings.total)),
+        prism: Some(time::to_proto(timings.prism)),
     }
 }
 
@@ -233,5 +234,6 @@ fn timings_from_proto(timings: proto::StageTimings, path: &Path<'_>) -> Result<S
         encode: time::from_proto_or_zero(timings.encode, &path.field("encode"))?,
         decode: time::from_proto_or_zero(timings.decode, &path.field("decode"))?,
         total: time::from_proto_or_zero(timings.total, &path.field("total"))?,
+        prism: time::from_proto_or_zero(timings.prism, &path.field("prism"))?,
     })
 }

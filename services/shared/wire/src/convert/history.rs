@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message as _;
 use refract_domain::{Error, History, Interaction, Item, ItemId, Signal, Timestamp};
 
 use crate::convert::each;
-use crate::convert::item::{self, ItemRef};
+use crate::convert::item::ItemRef;
 use crate::limits::Rules;
 use crate::path::Path;
 use crate::proto::r#type::v1 as proto;
 use crate::text;
 
-pub fn to_proto(history: &History) -> proto::History {
-    history.interactions().iter().map(interaction_to_proto).collect()
+/// `encoded` is [`item::encoded`], or remembers what it said.
+pub fn to_proto(history: &History, encoded: impl Fn(&Arc<Item>) -> Bytes) -> proto::History {
+    let interactions = history.interactions().iter();
+    interactions
+        .map(|interaction| interaction_to_proto(interaction, encoded(&interaction.item)))
+        .collect()
 }
 
-fn interaction_to_proto(interaction: &Interaction) -> proto::Interaction {
+fn interaction_to_proto(interaction: &Interaction, item: Bytes) -> proto::Interaction {
     proto::Interaction {
-        item: Some(item::to_proto(&interaction.item).encode_to_vec().into()),
+        item: Some(item),
         time_unix_s: interaction.at.0,
         signal: signal_to_proto(interaction.signal).into(),
         rating: interaction.rating,

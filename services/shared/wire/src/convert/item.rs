@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message as _;
 use refract_domain::{Attributes, Error, Item, ItemId, Resource};
 
 use crate::limits::Limits;
@@ -20,6 +22,11 @@ pub fn to_proto(item: &Item) -> proto::Item {
             .collect(),
         description: item.description.clone(),
     }
+}
+
+/// As a field of another message holds it.
+pub fn encoded(item: &Item) -> Bytes {
+    to_proto(item).encode_to_vec().into()
 }
 
 /// An item in full: with a title.

@@ -185,7 +185,7 @@ pub fn explanation() -> impl Strategy<Value = Explanation> {
     let text = ("[A-Za-zé映 .]{0,40}[a-z]", vec(vec(evidence(3), 0..3), 0..3));
     let grounding = (rung, vec(word(), 0..3), option::of(duration()), any::<u32>());
     let counts = (any::<[u32; 3]>(), revision(), revision());
-    let timings = [duration(), duration(), duration(), duration(), duration()];
+    let timings = [(); 6].map(|()| duration());
     (text, grounding, finish, counts, timings).prop_map(
         |((text, claims), (rung, descents, knowledge_age, sentences_refused), finish, counts, timings)| {
             let text = if matches!(rung, Rung::None(_)) {
@@ -194,7 +194,7 @@ pub fn explanation() -> impl Strategy<Value = Explanation> {
                 text
             };
             let ([prompt, generated, history_truncated], prism_revision, template_revision) = counts;
-            let [consult, queue, encode, decode, total] = timings;
+            let [consult, queue, encode, decode, total, prism] = timings;
             let claims = claims
                 .into_iter()
                 .map(|evidence| Claim {
@@ -222,6 +222,7 @@ pub fn explanation() -> impl Strategy<Value = Explanation> {
                     encode,
                     decode,
                     total,
+                    prism,
                 },
             }
         },
