@@ -47,6 +47,8 @@ struct Current {
     job: Option<Job<'static>>,
     parts: usize,
     stopped: bool,
+    /// Workers that wait to be woken: waking costs a call to the system even where nobody waits.
+    asleep: usize,
 }
 
 impl std::fmt::Debug for Current {
@@ -105,14 +107,17 @@ impl Pool {
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
-        {
+        let asleep = {
             let mut current = shared.lock();
             current.number += 1;
             current.job = Some(job);
             current.parts = parts;
             shared.number.store(current.number, Ordering::Release);
+            current.asleep
+        };
+        if asleep > 0 {
+            shared.wake.notify_all();
         }
-        shared.wake.notify_all();
         let mine = catch_unwind(AssertUnwindSafe(|| shared.claim(job, parts)));
         shared.lock().job = None;
         let mut spins = 0;
@@ -162,7 +167,9 @@ impl Coordination {
             let (job, parts) = {
                 let mut current = self.lock();
                 while current.number == seen && !current.stopped {
+                    current.asleep += 1;
                     current = self.wake.wait(current).unwrap_or_else(PoisonError::into_inner);
+                    current.asleep -= 1;
                 }
                 if current.stopped {
                     return;

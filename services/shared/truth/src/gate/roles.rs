@@ -1,14 +1,28 @@
 //! Who does what: cues found in a statement, and the part that each named value must play by the nearest of them.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::cues::{CUES, Cue, Side};
 use super::known::Need;
 use super::token::{Kind, Token};
 use crate::text::Word;
 use crate::vocabulary::Role;
 
+/// Places in [`CUES`] by their first word: nearly every word of a sentence begins none of them.
+static CUES_FROM: LazyLock<HashMap<&str, Vec<usize>>> = LazyLock::new(|| {
+    let mut from: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (n, (phrase, _)) in CUES.iter().enumerate() {
+        from.entry(phrase[0]).or_default().push(n);
+    }
+    from
+});
+
 /// The cue at the start of these words, the longest; with its length.
 pub(super) fn cue_at(words: &[&Word]) -> Option<(usize, Cue)> {
-    CUES.iter()
+    let from = CUES_FROM.get(words.first()?.folded.as_str())?;
+    from.iter()
+        .map(|n| &CUES[*n])
         .filter(|(phrase, _)| {
             phrase.len() <= words.len() && phrase.iter().zip(words).all(|(p, w)| *p == w.folded)
         })
