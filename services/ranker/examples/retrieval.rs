@@ -1,16 +1,16 @@
-//! The exact best of a catalogue of vectors, on request: the worker of `tests/bench/run ranker`.
+//! The best of a catalogue of vectors, on request, exactly or among a share of it: the worker of `tests/bench/run ranker`.
 //!
 //! ```text
 //! retrieval VECTORS QUERIES WIDTH     files of f32, little-endian, row by row
 //! ```
 //!
-//! Says one line when it is ready; then, for each line `{"k": 100}` it reads, one with the seconds of every query and the places of
+//! Says one line when it is ready; then, for each line `{"k": 100}` or `{"k": 100, "share": 0.1}` it reads, one with the seconds of every query and the places of
 //! its best.
 
 use std::io::{BufRead as _, Write as _};
 use std::time::Instant;
 
-use refract_ranker::retrieval::{Linear, Matrix, Sketch};
+use refract_ranker::retrieval::{Linear, Lists, Matrix, Sketch};
 use serde_json::{Value, json};
 
 fn main() -> anyhow::Result<()> {
@@ -21,6 +21,7 @@ fn main() -> anyhow::Result<()> {
     let width: usize = next("WIDTH")?.parse()?;
     let rows = Matrix::new(width, vectors);
     let sketch = Sketch::of(&rows);
+    let lists = Lists::of(&rows);
     let mut out = std::io::stdout().lock();
     let load_s = begun.elapsed().as_secs_f64();
     writeln!(
@@ -35,13 +36,16 @@ fn main() -> anyhow::Result<()> {
         let (mut seconds, mut ids) = (Vec::new(), Vec::new());
         for query in queries.chunks_exact(width) {
             let begun = Instant::now();
-            let best = Linear {
+            let linear = Linear {
                 rows: &rows,
                 query,
                 boosts: &[],
                 sketch: sketch.as_ref(),
-            }
-            .top_k(k, |_| true);
+            };
+            let best = match (asked["share"].as_f64(), &lists) {
+                (Some(share), Some(lists)) => lists.top_k(&linear, share as f32, k, |_| true),
+                _ => linear.top_k(k, |_| true),
+            };
             seconds.push(begun.elapsed().as_secs_f64());
             ids.push(best.iter().map(|scored| scored.item).collect::<Vec<_>>());
         }

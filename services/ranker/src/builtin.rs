@@ -10,6 +10,7 @@ use refract_domain::{
     Affinity, AttributeFilter, Candidates, Context, Error, Item, RankQuery, Ranker, Resource, Revision,
     Slate, SlateItem, SlateOrigin,
 };
+use tracing::info;
 
 use crate::affinity::{Affinities, AffinityConfig};
 use crate::dataset::Dataset;
@@ -17,7 +18,7 @@ use crate::error;
 use crate::likes::Observation;
 use crate::model::{Model, Profile, Taste};
 use crate::popularity;
-use crate::retrieval::{Scored, TopK};
+use crate::retrieval::{Lists, Scored, TopK};
 
 /// What the built-in ranker is told beside its model.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub affinity: AffinityConfig,
     /// Popular items considered per item shown when the history is empty; more gives a more varied slate.
     pub popular_pool_factor: usize,
+    /// Of a large catalogue, the share of items that is looked at for each slate, above 0; absent: all, so that a slate is exact.
+    pub scanned_share: Option<f32>,
 }
 
 impl Default for Config {
@@ -32,6 +35,7 @@ impl Default for Config {
         Self {
             affinity: AffinityConfig::default(),
             popular_pool_factor: 4,
+            scanned_share: None,
         }
     }
 }
@@ -51,6 +55,8 @@ pub struct Builtin {
 struct Inner {
     dataset: Arc<Dataset>,
     taste: Taste,
+    /// Where a share is looked at.
+    lists: Option<(Lists, f32)>,
     affinities: Option<Affinities>,
     revision: Revision,
     config: Config,
@@ -61,9 +67,9 @@ const INLINE_MULTIPLICATIONS_MAX: usize = 4_000_000;
 
 impl Builtin {
     /// Serves a model that [`Model::save`] wrote, over a data set.
-    pub fn open(dataset: Arc<Dataset>, model_dir: &Path) -> error::Result<Self> {
+    pub fn open(dataset: Arc<Dataset>, model_dir: &Path, config: Config) -> error::Result<Self> {
         let model = Model::load(model_dir)?;
-        Self::new(dataset, &model, Config::default()).map_err(|e| match e {
+        Self::new(dataset, &model, config).map_err(|e| match e {
             error::Error::Model { part, reason, .. } => error::Error::Model {
                 file: model_dir.to_owned(),
                 part,
@@ -75,7 +81,7 @@ impl Builtin {
 
     /// Serves a model over a data set; the model may have learnt from an earlier state of it.
     pub fn new(dataset: Arc<Dataset>, model: &Model, config: Config) -> error::Result<Self> {
-        let taste = model
+        let mut taste = model
             .aligned(dataset.catalogue())
             .ok_or_else(|| error::Error::Model {
                 file: model.data_name().into(),
@@ -85,12 +91,17 @@ impl Builtin {
                     dataset.manifest().name
                 ),
             })?;
+        let lists = config.scanned_share.and_then(|share| lists(&taste, share));
+        if lists.is_some() {
+            taste.sketch = None;
+        }
         let affinities = Affinities::of(&dataset, config.affinity.clone());
         let revision = model.revision().clone();
         Ok(Self {
             inner: Arc::new(Inner {
                 dataset,
                 taste,
+                lists,
                 affinities,
                 revision,
                 config,
@@ -105,6 +116,21 @@ impl Builtin {
     pub fn revision(&self) -> &Revision {
         &self.inner.revision
     }
+}
+
+/// Says what is lost: nobody should have to guess it.
+fn lists(taste: &Taste, share: f32) -> Option<(Lists, f32)> {
+    const QUERIES: usize = 32;
+    const BEST: usize = 100;
+    let lists = Lists::of(&taste.factors)?;
+    let recall = lists.recall(&taste.linear(&Profile::default()), share, BEST, QUERIES);
+    info!(
+        items = taste.factors.rows(),
+        scanned_share = share,
+        recall,
+        "slates look at a share of the catalogue"
+    );
+    Some((lists, share))
 }
 
 #[async_trait]
@@ -223,7 +249,10 @@ impl Inner {
     ) -> Vec<Scored> {
         let linear = self.taste.linear(profile);
         match allowed {
-            None => linear.top_k(limit, |i| !seen.contains(&i)),
+            None => match &self.lists {
+                Some((lists, share)) => lists.top_k(&linear, *share, limit, |i| !seen.contains(&i)),
+                None => linear.top_k(limit, |i| !seen.contains(&i)),
+            },
             Some(allowed) => {
                 let mut top = TopK::new(limit);
                 let unseen = allowed.iter().filter(|i| !seen.contains(i));

@@ -1,8 +1,9 @@
 //! The exact best `k` of many scores: dot products block by block, a bounded heap, ties by place in the catalogue.
 //!
 //! One pass over the catalogue, as fast as memory gives it (`tests/bench/run ranker`): over the factors, or where they are many over
-//! a [`Sketch`] of them that leaves few to be read.
+//! a [`Sketch`] of them that leaves few to be read. [`Lists`] look at a part of the catalogue, where the rest may be missed.
 
+mod lists;
 mod sketch;
 
 use std::cmp::{Ordering, Reverse};
@@ -12,6 +13,7 @@ use rayon::prelude::*;
 
 pub use crate::linear::Matrix;
 use crate::linear::{dot, wide};
+pub use lists::Lists;
 pub use sketch::Sketch;
 
 /// An item (its place in the catalogue) and its score.
@@ -52,6 +54,10 @@ impl TopK {
             k,
             heap: BinaryHeap::with_capacity(k + 1),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.heap.len() >= self.k
     }
 
     /// Whether an item whose score is at most this could be kept. What is no number could be anything.

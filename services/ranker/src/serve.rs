@@ -33,13 +33,17 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(2);
 pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
     config.check()?;
     let (data, model) = (config.data.clone(), config.model.clone());
+    let told = builtin::Config {
+        scanned_share: config.scanned_share,
+        ..builtin::Config::default()
+    };
     let (dataset, builtin) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let dataset = Arc::new(Dataset::load(&data, &LoadOptions::default())?);
         let builtin = match model {
-            Some(model) => Builtin::open(dataset.clone(), &model)?,
+            Some(model) => Builtin::open(dataset.clone(), &model, told)?,
             None => {
                 let model = crate::train(&dataset, &Hyper::default(), |_| {})?;
-                Builtin::new(dataset.clone(), &model, builtin::Config::default())?
+                Builtin::new(dataset.clone(), &model, told)?
             }
         };
         Ok((dataset, builtin))

@@ -475,10 +475,17 @@ fn a_saved_model_is_read_back_the_same_and_an_altered_one_refused() {
         (again.revision(), again.hyper(), again.blend()),
         (model.revision(), model.hyper(), model.blend())
     );
-    let opened = Builtin::open(data.clone(), dir.path()).unwrap();
+    let opened = Builtin::open(data.clone(), dir.path(), builtin::Config::default()).unwrap();
     let fresh = Builtin::new(data, &model, builtin::Config::default()).unwrap();
     let asked = query(likes(&fresh, &["n1", "n2", "n3"]));
     assert_eq!(rank(&opened, &asked).unwrap(), rank(&fresh, &asked).unwrap());
+    // A catalogue that is looked at as a whole in no time is, whatever share was asked for.
+    let shared = builtin::Config {
+        scanned_share: Some(0.01),
+        ..builtin::Config::default()
+    };
+    let shared = Builtin::open(opened.dataset().clone(), dir.path(), shared).unwrap();
+    assert_eq!(rank(&shared, &asked).unwrap(), rank(&fresh, &asked).unwrap());
 
     let card = dir.path().join("ranker.toml");
     let text = std::fs::read_to_string(&card).unwrap();

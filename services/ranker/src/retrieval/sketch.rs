@@ -41,8 +41,11 @@ pub(super) struct Asked {
 impl Sketch {
     /// Nothing for a catalogue that gains nothing by it, or has too many columns.
     pub fn of(rows: &Matrix) -> Option<Self> {
-        let worth_it = rows.rows() >= ROWS_MIN && rows.columns() <= COLUMNS_MAX;
-        worth_it.then(|| Self::made(rows))
+        Self::is_worth_it(rows).then(|| Self::made(rows))
+    }
+
+    pub(super) fn is_worth_it(rows: &Matrix) -> bool {
+        rows.rows() >= ROWS_MIN && rows.columns() <= COLUMNS_MAX
     }
 
     pub(super) fn made(rows: &Matrix) -> Self {

@@ -82,7 +82,11 @@ impl Bench {
         let bench = tokio::task::spawn_blocking(move || -> Result<Self> {
             let dataset = Arc::new(Dataset::load(&data, &LoadOptions::default())?);
             let ranker = match model {
-                Some(model) => Builtin::open(dataset.clone(), &model)?,
+                Some(model) => Builtin::open(
+                    dataset.clone(),
+                    &model,
+                    refract_ranker::builtin::Config::default(),
+                )?,
                 None => {
                     let model = refract_ranker::train(&dataset, &Hyper::default(), |_| {})?;
                     Builtin::new(
