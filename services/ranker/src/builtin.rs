@@ -126,8 +126,8 @@ fn lists(taste: &Taste, share: f32) -> Option<(Lists, f32)> {
     let recall = lists.recall(&taste.linear(&Profile::default()), share, BEST, QUERIES);
     info!(
         items = taste.factors.rows(),
-        scanned_share = share,
-        recall,
+        scanned_share = %share,
+        recall = %format_args!("{recall:.3}"),
         "slates look at a share of the catalogue"
     );
     Some((lists, share))
