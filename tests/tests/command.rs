@@ -201,8 +201,15 @@ fn a_quantised_bundle_loads_without_the_original_and_is_as_strict() {
 
 #[test]
 fn a_bad_configuration_exits_64_and_names_the_key() {
-    let output = run(&["serve", "ranker", "--set", "ranker.river.items_in_flight=3"]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{error}");
-    assert!(error.contains("items_in_flight"), "{error}");
+    for (role, bad, named) in [
+        ("ranker", "ranker.river.items_in_flight=3", "items_in_flight"),
+        ("ranker", "ranker.scanned_share=1.5", "ranker.scanned_share"),
+        ("prism", "prism.attempts_max=0", "prism.attempts_max"),
+        ("oracle", "oracle.call_cap=0s", "oracle.call_cap"),
+    ] {
+        let output = run(&["serve", role, "--any-port", "--set", bad]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(named), "{error}");
+    }
 }
