@@ -12,7 +12,6 @@ use crate::oracle::Oracle;
 
 /// Loads the bundle (a bad one is refused here, before any port is open) and starts serving; ready once it is warm.
 pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
-    // The key as it is written in the file.
     config.check().map_err(|unfit| unfit.within("oracle"))?;
     let worker = models::open("oracle", config.worker, Role::Oracle).await?;
     let wire_config = server::Config {

@@ -12,7 +12,6 @@ use crate::prism::Prism;
 
 /// Loads the bundle (a bad one is refused here, before any port is open) and starts serving; ready once it is warm.
 pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
-    // The key as it is written in the file.
     config.check().map_err(|unfit| unfit.within("prism"))?;
     let worker = models::open("prism", config.worker, Role::Prism).await?;
     let wire_config = server::Config {

@@ -139,7 +139,9 @@ impl Ranker for Builtin {
         if context.deadline.has_passed(Instant::now()) {
             return Err(Error::DeadlineExceeded);
         }
-        if self.inner.taste.factors.values.len() <= INLINE_MULTIPLICATIONS_MAX {
+        let share = self.inner.lists.as_ref().map_or(1.0, |(_, share)| *share);
+        let multiplications = self.inner.taste.factors.values.len() as f32 * share;
+        if multiplications <= INLINE_MULTIPLICATIONS_MAX as f32 {
             return self.inner.rank(query);
         }
         let (inner, query) = (self.inner.clone(), query.clone());

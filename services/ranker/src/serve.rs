@@ -31,7 +31,6 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(2);
 ///
 /// Ready without waiting for Oracle, Prism or Redis: ranking must never depend on them (law 2).
 pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
-    // The key as it is written in the file.
     config.check().map_err(|unfit| unfit.within("ranker"))?;
     let (data, model) = (config.data.clone(), config.model.clone());
     let told = builtin::Config {

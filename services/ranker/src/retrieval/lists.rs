@@ -91,8 +91,9 @@ impl Lists {
                 top.offer(scored);
             }
         };
-        for &(item, _) in linear.boosts {
-            offer(&mut top, item, linear.score(item));
+        let score = |item: u32| dot(linear.query, linear.rows.row(item as usize));
+        for &(item, boost) in linear.boosts {
+            offer(&mut top, item, score(item) + boost);
         }
         let asked = self.sketch.ask(linear.query);
         let most = (f64::from(share) * self.items.len() as f64).ceil() as usize;
@@ -108,7 +109,7 @@ impl Lists {
             for (&item, &bound) in items.iter().zip(&bounds) {
                 let is_boosted = || linear.boosts.binary_search_by_key(&item, |b| b.0).is_ok();
                 if top.could_want(bound) && !is_boosted() {
-                    offer(&mut top, item, linear.score(item));
+                    offer(&mut top, item, score(item));
                 }
             }
         }

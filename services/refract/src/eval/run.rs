@@ -81,19 +81,12 @@ impl Bench {
         );
         let bench = tokio::task::spawn_blocking(move || -> Result<Self> {
             let dataset = Arc::new(Dataset::load(&data, &LoadOptions::default())?);
+            let told = refract_ranker::builtin::Config::default();
             let ranker = match model {
-                Some(model) => Builtin::open(
-                    dataset.clone(),
-                    &model,
-                    refract_ranker::builtin::Config::default(),
-                )?,
+                Some(model) => Builtin::open(dataset.clone(), &model, told)?,
                 None => {
                     let model = refract_ranker::train(&dataset, &Hyper::default(), |_| {})?;
-                    Builtin::new(
-                        dataset.clone(),
-                        &model,
-                        refract_ranker::builtin::Config::default(),
-                    )?
+                    Builtin::new(dataset.clone(), &model, told)?
                 }
             };
             let worker = |bundle, role| -> Result<Arc<Worker>> {
