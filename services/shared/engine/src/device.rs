@@ -31,7 +31,8 @@ impl DeviceName {
                 })?;
                 #[cfg(feature = "cuda")]
                 if let Device::Cuda(cuda) = &device {
-                    refract_kernel::graph::order_by_stream(cuda);
+                    refract_kernel::gpu::order_by_stream(cuda);
+                    refract_kernel::gpu::keep_freed(cuda).map_err(RunnerError::new)?;
                 }
                 Ok(device)
             }

@@ -17,7 +17,7 @@ mod elementwise;
 mod error;
 mod floats;
 #[cfg(feature = "cuda")]
-pub mod graph;
+pub mod gpu;
 mod isa;
 mod kernels;
 mod lanes;

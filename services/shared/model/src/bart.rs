@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::config::BartConfig;
-use crate::layers::{Activation, Attention, AttentionShape, LayerNorm, Linear, Memory, Mode, Site};
-use crate::layers::{causal_mask, embed, padding_mask};
+use crate::layers::{Activation, AttentionShape, CrossAttention, LayerNorm, Linear, Memory, Mode};
+use crate::layers::{SelfAttention, Site, causal_mask, embed, padding_mask};
 use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
 use crate::weights::{Entry, Start};
 
@@ -45,9 +45,9 @@ struct Stack {
 
 #[derive(Clone, Debug)]
 struct Block {
-    own: Attention,
+    own: SelfAttention,
     own_norm: LayerNorm,
-    cross: Option<(Attention, LayerNorm)>,
+    cross: Option<(CrossAttention, LayerNorm)>,
     inner: Linear,
     outer: Linear,
     activation: Activation,
@@ -103,6 +103,17 @@ impl Bart {
         })
     }
 
+    /// For weights that no longer change: those that are multiplied by the same input lie together.
+    pub(crate) fn join(&mut self) -> Result<()> {
+        for block in self.encoder.blocks.iter_mut().chain(&mut self.decoder.blocks) {
+            block.own.join()?;
+            if let Some((cross, _)) = &mut block.cross {
+                cross.join()?;
+            }
+        }
+        Ok(())
+    }
+
     /// `[b, s, width]`
     pub(crate) fn encode(&self, input: &EncodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = self.embed(&input.ids)?;
@@ -113,19 +124,17 @@ impl Bart {
         let places = Tensor::from_vec(self.encoder.places(&[0], s)?, (1, s), x.device())?;
         x = self.encoder.enter(&x, &places, mode)?;
         let mask = padding_mask(input.lengths, s, x.device())?;
+        let mask = mode.added(mask.as_ref(), self.dtype())?;
         for block in &self.encoder.blocks {
-            let (k, v) = block.own.keys_values(&x, mode)?;
-            x = block.own(
-                &x,
-                &Memory {
+            x = block.own(&x, mode, |(k, v)| {
+                Ok(Memory {
                     k,
                     v,
                     bias: None,
                     mask: mask.clone(),
                     sharing: None,
-                },
-                mode,
-            )?;
+                })
+            })?;
             x = block.feed_forward(&x, mode)?;
         }
         Ok(x)
@@ -167,19 +176,18 @@ impl Bart {
         let mut x = self
             .decoder
             .enter(&self.embed(&input.tokens)?, &input.places, mode)?;
+        let mask = mode.added(input.mask.as_ref(), self.dtype())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
-            let (k, v) = (input.own)(layer, block.own.keys_values(&x, mode)?)?;
-            x = block.own(
-                &x,
-                &Memory {
+            x = block.own(&x, mode, |new| {
+                let (k, v) = (input.own)(layer, new)?;
+                Ok(Memory {
                     k,
                     v,
                     bias: None,
-                    mask: input.mask.clone(),
+                    mask: mask.clone(),
                     sharing: None,
-                },
-                mode,
-            )?;
+                })
+            })?;
             if let Some((cross, norm)) = &block.cross {
                 let y = cross.forward(&x, &(input.cross)(layer)?, mode)?;
                 x = norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)?;
@@ -269,14 +277,14 @@ impl Block {
         };
         let cross = if decoder {
             Some((
-                Attention::new(shape, &vb.pp("encoder_attn"))?,
+                CrossAttention::new(shape, &vb.pp("encoder_attn"))?,
                 LayerNorm::new(width, &vb.pp("encoder_attn_layer_norm"))?,
             ))
         } else {
             None
         };
         Ok(Self {
-            own: Attention::new(shape, &vb.pp("self_attn"))?,
+            own: SelfAttention::new(shape, &vb.pp("self_attn"))?,
             own_norm: LayerNorm::new(width, &vb.pp("self_attn_layer_norm"))?,
             cross,
             inner: Linear::new(width, ffn, true, &vb.pp("fc1"))?,
@@ -286,8 +294,13 @@ impl Block {
         })
     }
 
-    fn own(&self, x: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
-        let y = self.own.forward(x, memory, mode)?;
+    fn own<'a>(
+        &self,
+        x: &Tensor,
+        mode: Mode<'_>,
+        remember: impl FnOnce((Tensor, Tensor)) -> Result<Memory<'a>>,
+    ) -> Result<Tensor> {
+        let y = self.own.forward(x, mode, remember)?;
         self.own_norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
     }
 

@@ -202,7 +202,14 @@ impl Model {
         }
         let loaded = checkpoint::read(dir, config, dtype, &options.device, &part)?;
         let vb = VarBuilder::from_tensors(loaded.tensors, dtype, &options.device);
-        Self::build(&loaded.description, loaded.final_logits_bias, part, &vb)
+        let mut model = Self::build(&loaded.description, loaded.final_logits_bias, part, &vb)?;
+        // Weights that are laid together are copied; without this, the old would all be held until the last is.
+        drop(vb);
+        match &mut model {
+            Self::T5(m) => m.join(),
+            Self::Bart(m) => m.join(),
+        }?;
+        Ok(model)
     }
 
     pub(crate) fn build(
@@ -454,8 +461,7 @@ impl Model {
     pub fn memory_free(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(cuda) = self.device() {
-            let (free, _) = cuda.cuda_stream().context().mem_get_info().ok()?;
-            return Some(free as u64);
+            return refract_kernel::gpu::free(cuda).ok();
         }
         None
     }

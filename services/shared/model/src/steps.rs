@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::error::Error;
-use crate::layers::{Mode, Sharing, reading_order};
+use crate::layers::{Mode, Sharing, in_reading_order, reading_order};
 use crate::model::{DecodeInput, Model};
 use crate::state::{CrossBatch, OwnKv, own_columns};
 
@@ -41,6 +41,8 @@ struct Shape {
     memories: usize,
     source_columns: usize,
     readers: usize,
+    /// Whether row r reads memory r / readers, and nothing is put in order.
+    in_order: bool,
     own_buffer: u64,
     cross_buffer: u64,
 }
@@ -81,7 +83,7 @@ enum Recording {
     #[cfg(feature = "cuda")]
     Warm,
     #[cfg(feature = "cuda")]
-    Done(refract_kernel::graph::Graph),
+    Done(refract_kernel::gpu::Graph),
 }
 
 impl Steps {
@@ -108,6 +110,7 @@ impl Steps {
             memories,
             source_columns,
             readers,
+            in_order: rows == memories * readers && in_reading_order(cross.memory_of(), readers),
             own_buffer: own.buffer(),
             cross_buffer: cross.buffer(),
         };
@@ -218,10 +221,12 @@ impl Input {
             line[length..].fill(f32::NEG_INFINITY);
         }
         put(&self.source_mask, mask)?;
-        let (row_at, mut place_of) = reading_order(cross.memory_of(), shape.memories, shape.readers);
-        place_of.resize(shape.rows, 0);
-        put(&self.row_at, row_at)?;
-        put(&self.place_of, place_of)?;
+        if !shape.in_order {
+            let (row_at, mut place_of) = reading_order(cross.memory_of(), shape.memories, shape.readers);
+            place_of.resize(shape.rows, 0);
+            put(&self.row_at, row_at)?;
+            put(&self.place_of, place_of)?;
+        }
         self.version = cross.version();
         Ok(())
     }
@@ -236,16 +241,27 @@ impl Input {
         logits: &Tensor,
     ) -> Result<()> {
         let append = own.fixed(&self.columns, shape.columns)?;
-        let (row_at, place_of) = (self.row_at.clone(), self.place_of.clone());
-        let sharing = Sharing::ordered(shape.memories, shape.readers, row_at, place_of);
+        let sharing = if shape.in_order {
+            Sharing::in_order(shape.memories, shape.readers)
+        } else {
+            let (row_at, place_of) = (self.row_at.clone(), self.place_of.clone());
+            Sharing::ordered(shape.memories, shape.readers, row_at, place_of)
+        };
+        // Once for all layers.
+        let source_mask = Mode::Serve.added(Some(&self.source_mask), model.geometry().dtype)?;
         let input = DecodeInput {
             tokens: self.tokens.clone(),
             places: self.places.clone(),
             mask: self.mask.clone(),
             own: &|layer, new| own.append(&append, layer, new),
             cross: &|layer| {
-                let mask = Some(self.source_mask.clone());
-                cross.read(layer, shape.memories, shape.source_columns, mask, &sharing)
+                cross.read(
+                    layer,
+                    shape.memories,
+                    shape.source_columns,
+                    source_mask.clone(),
+                    &sharing,
+                )
             },
         };
         let hidden = model.run_decoder(&input, Mode::Serve)?; // [rows, 1, width]
@@ -271,10 +287,10 @@ fn replay(
     };
     match recording {
         Recording::Never => {
-            refract_kernel::graph::warm(cuda, &told)?;
+            refract_kernel::gpu::warm(cuda, &told)?;
             *recording = Recording::Warm;
         }
-        Recording::Warm => match refract_kernel::graph::Graph::record(cuda, &told) {
+        Recording::Warm => match refract_kernel::gpu::Graph::record(cuda, &told) {
             Ok(mut graph) => {
                 graph.launch()?;
                 *recording = Recording::Done(graph);

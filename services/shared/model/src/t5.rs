@@ -4,15 +4,15 @@
 //! feed-forward of v1.1 and FLAN: Shazeer, "GLU Variants Improve Transformer" (2020). Original T5 ties its head to the
 //! embeddings and scales what enters it by d_model^-½; v1.1 and FLAN have a head of their own.
 //!
-//! The residual stream is f32 in every mode, and so is the product with `wo`: its inputs leave the range of fp16 and
-//! are too coarse in bf16.
+//! The residual stream is f32 in every mode. What enters `wo` leaves the range of fp16, in which T5 is not run; in bf16 it is
+//! multiplied as everything else, as the reference does.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::config::T5Config;
-use crate::layers::{Activation, Attention, AttentionShape, Linear, Memory, Mode, RmsNorm, Site};
-use crate::layers::{embed, over_columns, padding_mask};
+use crate::layers::{Activation, AttentionShape, CrossAttention, Linear, Maps, Memory, Mode, RmsNorm};
+use crate::layers::{SelfAttention, Site, embed, over_columns, padding_mask};
 use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
 use crate::parallel::{Part, Split};
 use crate::weights::{Entry, Start};
@@ -41,8 +41,8 @@ struct Stack {
 /// Of several ranks each has some heads and some inner units; what its sublayers say is one summand.
 #[derive(Clone, Debug)]
 struct Block {
-    own: Sublayer<Attention>,
-    cross: Option<Sublayer<Attention>>,
+    own: Sublayer<SelfAttention>,
+    cross: Option<Sublayer<CrossAttention>>,
     feed_forward: Sublayer<FeedForward>,
 }
 
@@ -57,8 +57,7 @@ struct Sublayer<F> {
 #[derive(Clone, Debug)]
 struct FeedForward {
     /// One matrix, or the gate and the value.
-    inner: Vec<Linear>,
-    /// f32 always.
+    inner: Maps,
     outer: Linear,
     activation: Activation,
 }
@@ -66,13 +65,13 @@ struct FeedForward {
 /// A learnt number for every head and every bucket of distances; shared by the blocks of a stack.
 #[derive(Clone, Debug)]
 struct RelativePositions {
-    /// `[buckets, heads]`, f32
+    /// `[buckets, heads]`, f32; of a decoder that is [`T5::join`]ed, with one row more
     table: Tensor,
     buckets: usize,
     distance_max: usize,
     /// The encoder looks both ways, the decoder only back: its distances have all buckets to themselves.
     bidirectional: bool,
-    /// The decoder's row for columns ahead, `[1, heads]`: −∞.
+    /// The decoder's row for columns ahead, `[1, heads]`: −∞. Absent where the table has it.
     ahead: Option<Tensor>,
 }
 
@@ -102,6 +101,21 @@ impl T5 {
             shared,
             head,
         })
+    }
+
+    /// For weights that no longer change: those that are multiplied by the same input lie together.
+    pub(crate) fn join(&mut self) -> Result<()> {
+        for stack in [&mut self.encoder, &mut self.decoder] {
+            stack.positions.join()?;
+            for block in &mut stack.blocks {
+                block.own.f.join()?;
+                if let Some(cross) = &mut block.cross {
+                    cross.f.join()?;
+                }
+                block.feed_forward.f.inner.join()?;
+            }
+        }
+        Ok(())
     }
 
     /// Heads whose keys and values are here.
@@ -137,13 +151,13 @@ impl T5 {
             // Once for all blocks.
             bias = bias.broadcast_add(&mask)?; // [b, heads, s, s]
         }
+        let bias = mode.added(Some(&bias), self.dtype())?;
         for block in &self.encoder.blocks {
-            x = block.own.attend(&x, mode, |f, x| {
-                let (k, v) = f.keys_values(x, mode)?;
+            x = block.own.attend(&x, mode, |(k, v)| {
                 Ok(Memory {
                     k,
                     v,
-                    bias: Some(bias.clone()),
+                    bias: bias.clone(),
                     mask: mask.clone(),
                     sharing: None,
                 })
@@ -188,19 +202,20 @@ impl T5 {
     pub(crate) fn decode(&self, input: &DecodeInput<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = mode.drop(self.embed(&input.tokens)?, Site::Hidden)?;
         let bias = self.decoder.positions.bias(&input.places)?; // [planes, heads, t, columns]
+        let bias = mode.added(Some(&bias), self.dtype())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
-            x = block.own.attend(&x, mode, |f, x| {
-                let (k, v) = (input.own)(layer, f.keys_values(x, mode)?)?;
+            x = block.own.attend(&x, mode, |new| {
+                let (k, v) = (input.own)(layer, new)?;
                 Ok(Memory {
                     k,
                     v,
-                    bias: Some(bias.clone()),
+                    bias: bias.clone(),
                     mask: None,
                     sharing: None,
                 })
             })?;
             if let Some(cross) = &block.cross {
-                x = cross.attend(&x, mode, |_, _| (input.cross)(layer))?;
+                x = cross.attend(&x, mode, &(input.cross)(layer)?)?;
             }
             x = block.feed_forward.forward(&x, mode)?;
         }
@@ -284,19 +299,20 @@ impl Block {
                 &vb.pp("layer_norm"),
             )
         };
-        let attention = |i: usize, name: &str| {
-            let vb = vb.pp("layer").pp(i);
-            Ok::<_, candle_core::Error>(Sublayer {
-                norm: norm(&vb)?,
-                f: Attention::new(shape, &vb.pp(name))?,
-                part: part.clone(),
-            })
-        };
+        let [first, second] = [0, 1].map(|i| vb.pp("layer").pp(i));
         let last = vb.pp("layer").pp(if decoder { 2 } else { 1 });
         Ok(Self {
-            own: attention(0, "SelfAttention")?,
+            own: Sublayer {
+                norm: norm(&first)?,
+                f: SelfAttention::new(shape, &first.pp("SelfAttention"))?,
+                part: part.clone(),
+            },
             cross: if decoder {
-                Some(attention(1, "EncDecAttention")?)
+                Some(Sublayer {
+                    norm: norm(&second)?,
+                    f: CrossAttention::new(shape, &second.pp("EncDecAttention"))?,
+                    part: part.clone(),
+                })
             } else {
                 None
             },
@@ -309,31 +325,40 @@ impl Block {
     }
 }
 
-impl Sublayer<Attention> {
-    /// `[b, t, width]` to the same, f32.
-    fn attend<'a>(
+impl<F> Sublayer<F> {
+    /// f32 `[b, t, width]` to the same.
+    fn around(
         &self,
         x: &Tensor,
         mode: Mode<'_>,
-        memory: impl FnOnce(&Attention, &Tensor) -> Result<Memory<'a>>,
+        f: impl FnOnce(&F, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let normed = self.norm.forward(x, mode)?;
-        let memory = memory(&self.f, &normed)?;
-        let y = self.f.forward(&normed, &memory, mode)?.to_dtype(DType::F32)?;
+        let y = f(&self.f, &self.norm.forward(x, mode)?)?.to_dtype(DType::F32)?;
         let y = self.part.sum(y)?;
         x + mode.drop(y, Site::Hidden)?
     }
 }
 
+impl Sublayer<SelfAttention> {
+    fn attend<'a>(
+        &self,
+        x: &Tensor,
+        mode: Mode<'_>,
+        remember: impl FnOnce((Tensor, Tensor)) -> Result<Memory<'a>>,
+    ) -> Result<Tensor> {
+        self.around(x, mode, |f, x| f.forward(x, mode, remember))
+    }
+}
+
+impl Sublayer<CrossAttention> {
+    fn attend(&self, x: &Tensor, mode: Mode<'_>, memory: &Memory<'_>) -> Result<Tensor> {
+        self.around(x, mode, |f, x| f.forward(x, memory, mode))
+    }
+}
+
 impl Sublayer<FeedForward> {
-    /// `[b, t, width]` to the same, f32.
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let y = self
-            .f
-            .forward(&self.norm.forward(x, mode)?, mode)?
-            .to_dtype(DType::F32)?;
-        let y = self.part.sum(y)?;
-        x + mode.drop(y, Site::Hidden)?
+        self.around(x, mode, |f, x| f.forward(x, mode))
     }
 }
 
@@ -346,18 +371,19 @@ impl FeedForward {
             .iter()
             .map(|name| Linear::new(config.d_model, units, false, &vb.pp(name)))
             .collect::<Result<Vec<_>>>()?;
-        let outer = Linear::new(units, config.d_model, false, &vb.pp("wo").to_dtype(DType::F32))?;
+        let outer = Linear::new(units, config.d_model, false, &vb.pp("wo"))?;
         Ok(Self {
-            inner,
+            inner: Maps::new(inner),
             outer,
             activation,
         })
     }
 
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut h = self.activation.forward(&self.inner[0].forward(x, mode)?, mode)?; // [b, t, d_ff]
-        if let Some(value) = self.inner.get(1) {
-            h = (h * value.forward(x, mode)?)?;
+        let inner = self.inner.forward(x, mode)?; // each [b, t, d_ff]
+        let mut h = self.activation.forward(&inner[0], mode)?;
+        if let Some(value) = inner.get(1) {
+            h = (h * value)?;
         }
         self.outer.forward(&mode.drop(h, Site::Activation)?, mode)
     }
@@ -371,6 +397,14 @@ impl RelativePositions {
             self.bucket(column as i64 - position as i64)
                 .unwrap_or(self.buckets) as u32
         })
+    }
+
+    /// For a table that no longer changes: its row for columns ahead lies behind it.
+    fn join(&mut self) -> Result<()> {
+        if let Some(ahead) = self.ahead.take() {
+            self.table = Tensor::cat(&[&self.table, &ahead], 0)?; // [buckets + 1, heads]
+        }
+        Ok(())
     }
 
     /// What is added to the scores, of buckets `[planes, t, columns]`: `[planes, heads, t, columns]`, −∞ for those ahead.
@@ -498,7 +532,7 @@ pub(crate) fn manifest(config: &T5Config, own_head: bool) -> Vec<Entry> {
 
 /// Whether a tensor is held in f32 whatever the model's type is.
 pub(crate) fn stays_f32(name: &str) -> bool {
-    name.ends_with(".wo.weight") || name.contains("layer_norm") || name.contains("relative_attention_bias")
+    name.contains("layer_norm") || name.contains("relative_attention_bias")
 }
 
 /// How a tensor is divided among ranks: heads and inner units by rows going in and by columns coming out, words by rows.
