@@ -1,7 +1,9 @@
-//! What candle does not say to a GPU: to repeat its work, and to keep its memory.
+//! What candle does not say to a GPU: to repeat its work, to keep its memory, to add where something is.
 
 mod graph;
 mod memory;
+mod product;
 
 pub use graph::{Graph, order_by_stream, warm};
 pub use memory::{free, keep_freed};
+pub use product::AddProduct;

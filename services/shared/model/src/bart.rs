@@ -126,7 +126,7 @@ impl Bart {
         let mask = padding_mask(input.lengths, s, x.device())?;
         let mask = mode.added(mask.as_ref(), self.dtype())?;
         for block in &self.encoder.blocks {
-            x = block.own(&x, mode, |(k, v)| {
+            x = block.own(x, mode, |(k, v)| {
                 Ok(Memory {
                     k,
                     v,
@@ -135,7 +135,7 @@ impl Bart {
                     sharing: None,
                 })
             })?;
-            x = block.feed_forward(&x, mode)?;
+            x = block.feed_forward(x, mode)?;
         }
         Ok(x)
     }
@@ -178,7 +178,7 @@ impl Bart {
             .enter(&self.embed(&input.tokens)?, &input.places, mode)?;
         let mask = mode.added(input.mask.as_ref(), self.dtype())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
-            x = block.own(&x, mode, |new| {
+            x = block.own(x, mode, |new| {
                 let (k, v) = (input.own)(layer, new)?;
                 Ok(Memory {
                     k,
@@ -189,10 +189,10 @@ impl Bart {
                 })
             })?;
             if let Some((cross, norm)) = &block.cross {
-                let y = cross.forward(&x, &(input.cross)(layer)?, mode)?;
-                x = norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)?;
+                let h = cross.forward(&x, &(input.cross)(layer)?, mode)?;
+                x = norm.forward(&cross.outer().add_to(x, &h, mode)?, mode)?;
             }
-            x = block.feed_forward(&x, mode)?;
+            x = block.feed_forward(x, mode)?;
         }
         Ok(x)
     }
@@ -296,18 +296,19 @@ impl Block {
 
     fn own<'a>(
         &self,
-        x: &Tensor,
+        x: Tensor,
         mode: Mode<'_>,
         remember: impl FnOnce((Tensor, Tensor)) -> Result<Memory<'a>>,
     ) -> Result<Tensor> {
-        let y = self.own.forward(x, mode, remember)?;
-        self.own_norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
+        let h = self.own.forward(&x, mode, remember)?;
+        self.own_norm
+            .forward(&self.own.outer().add_to(x, &h, mode)?, mode)
     }
 
-    fn feed_forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let h = self.activation.forward(&self.inner.forward(x, mode)?, mode)?; // [b, t, ffn]
-        let y = self.outer.forward(&mode.drop(h, Site::Activation)?, mode)?;
-        self.norm.forward(&(x + mode.drop(y, Site::Hidden)?)?, mode)
+    fn feed_forward(&self, x: Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let h = self.activation.forward(&self.inner.forward(&x, mode)?, mode)?; // [b, t, ffn]
+        let h = mode.drop(h, Site::Activation)?;
+        self.norm.forward(&self.outer.add_to(x, &h, mode)?, mode)
     }
 }
 

@@ -153,7 +153,7 @@ impl T5 {
         }
         let bias = mode.added(Some(&bias), self.dtype())?;
         for block in &self.encoder.blocks {
-            x = block.own.attend(&x, mode, |(k, v)| {
+            x = block.own.attend(x, mode, |(k, v)| {
                 Ok(Memory {
                     k,
                     v,
@@ -162,7 +162,7 @@ impl T5 {
                     sharing: None,
                 })
             })?;
-            x = block.feed_forward.forward(&x, mode)?;
+            x = block.feed_forward.forward(x, mode)?;
         }
         mode.drop(self.encoder.norm.forward(&x, mode)?, Site::Hidden)
     }
@@ -204,7 +204,7 @@ impl T5 {
         let bias = self.decoder.positions.bias(&input.places)?; // [planes, heads, t, columns]
         let bias = mode.added(Some(&bias), self.dtype())?;
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
-            x = block.own.attend(&x, mode, |new| {
+            x = block.own.attend(x, mode, |new| {
                 let (k, v) = (input.own)(layer, new)?;
                 Ok(Memory {
                     k,
@@ -215,9 +215,9 @@ impl T5 {
                 })
             })?;
             if let Some(cross) = &block.cross {
-                x = cross.attend(&x, mode, &(input.cross)(layer)?)?;
+                x = cross.attend(x, mode, &(input.cross)(layer)?)?;
             }
-            x = block.feed_forward.forward(&x, mode)?;
+            x = block.feed_forward.forward(x, mode)?;
         }
         mode.drop(self.decoder.norm.forward(&x, mode)?, Site::Hidden)
     }
@@ -326,15 +326,20 @@ impl Block {
 }
 
 impl<F> Sublayer<F> {
-    /// f32 `[b, t, width]` to the same.
-    fn around(
-        &self,
-        x: &Tensor,
+    /// f32 `[b, t, width]` to the same: `f` is given the norm of `x`, and what it says is mapped by `outer`.
+    fn around<'f>(
+        &'f self,
+        x: Tensor,
         mode: Mode<'_>,
+        outer: impl FnOnce(&'f F) -> &'f Linear,
         f: impl FnOnce(&F, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let y = f(&self.f, &self.norm.forward(x, mode)?)?.to_dtype(DType::F32)?;
-        let y = self.part.sum(y)?;
+        let h = f(&self.f, &self.norm.forward(&x, mode)?)?;
+        let outer = outer(&self.f);
+        if self.part.ranks() == 1 {
+            return outer.add_to(x, &h, mode);
+        }
+        let y = self.part.sum(outer.forward(&h, mode)?.to_dtype(DType::F32)?)?;
         x + mode.drop(y, Site::Hidden)?
     }
 }
@@ -342,23 +347,23 @@ impl<F> Sublayer<F> {
 impl Sublayer<SelfAttention> {
     fn attend<'a>(
         &self,
-        x: &Tensor,
+        x: Tensor,
         mode: Mode<'_>,
         remember: impl FnOnce((Tensor, Tensor)) -> Result<Memory<'a>>,
     ) -> Result<Tensor> {
-        self.around(x, mode, |f, x| f.forward(x, mode, remember))
+        self.around(x, mode, SelfAttention::outer, |f, x| f.forward(x, mode, remember))
     }
 }
 
 impl Sublayer<CrossAttention> {
-    fn attend(&self, x: &Tensor, mode: Mode<'_>, memory: &Memory<'_>) -> Result<Tensor> {
-        self.around(x, mode, |f, x| f.forward(x, memory, mode))
+    fn attend(&self, x: Tensor, mode: Mode<'_>, memory: &Memory<'_>) -> Result<Tensor> {
+        self.around(x, mode, CrossAttention::outer, |f, x| f.forward(x, memory, mode))
     }
 }
 
 impl Sublayer<FeedForward> {
-    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        self.around(x, mode, |f, x| f.forward(x, mode))
+    fn forward(&self, x: Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.around(x, mode, |f| &f.outer, |f, x| f.forward(x, mode))
     }
 }
 
@@ -379,13 +384,14 @@ impl FeedForward {
         })
     }
 
+    /// `[b, t, width]` to `[b, t, d_ff]`, to be mapped by `outer`.
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let inner = self.inner.forward(x, mode)?; // each [b, t, d_ff]
         let mut h = self.activation.forward(&inner[0], mode)?;
         if let Some(value) = inner.get(1) {
             h = (h * value)?;
         }
-        self.outer.forward(&mode.drop(h, Site::Activation)?, mode)
+        mode.drop(h, Site::Activation)
     }
 }
 

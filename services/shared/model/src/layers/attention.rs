@@ -51,8 +51,8 @@ impl SelfAttention {
         self.maps.join()
     }
 
-    /// `[b, t, width]` to the same. `remember` is given the keys and values of `x`, each `[b, heads, t, head_dim]` and
-    /// contiguous, and says what is read.
+    /// `[b, t, width]` to `[b, t, heads·head_dim]`, to be mapped by [`SelfAttention::outer`]. `remember` is given the keys and
+    /// values of `x`, each `[b, heads, t, head_dim]` and contiguous, and says what is read.
     pub(crate) fn forward<'a>(
         &self,
         x: &Tensor,
@@ -65,6 +65,10 @@ impl SelfAttention {
         };
         let memory = remember((self.heads.split(k)?, self.heads.split(v)?))?;
         self.heads.answer(q, &memory, mode)
+    }
+
+    pub(crate) fn outer(&self) -> &Linear {
+        &self.heads.outer
     }
 }
 
@@ -102,16 +106,20 @@ impl CrossAttention {
         }
     }
 
-    /// `[b, t, width]` to the same.
+    /// `[b, t, width]` to `[b, t, heads·head_dim]`, to be mapped by [`CrossAttention::outer`].
     pub(crate) fn forward(&self, x: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
         self.heads.answer(&self.q.forward(x, mode)?, memory, mode)
+    }
+
+    pub(crate) fn outer(&self) -> &Linear {
+        &self.heads.outer
     }
 }
 
 /// What queries make of a memory, and the map of it.
 #[derive(Clone, Debug)]
 struct Heads {
-    o: Linear,
+    outer: Linear,
     heads: usize,
     scale: f64,
 }
@@ -120,7 +128,7 @@ impl Heads {
     fn new(shape: AttentionShape, vb: &VarBuilder) -> Result<Self> {
         let inner = shape.heads * shape.head_dim;
         Ok(Self {
-            o: Linear::new(inner, shape.width, shape.bias, &vb.pp(shape.names[3]))?,
+            outer: Linear::new(inner, shape.width, shape.bias, &vb.pp(shape.names[3]))?,
             heads: shape.heads,
             scale: shape.scale,
         })
@@ -131,7 +139,7 @@ impl Heads {
         self.scale != 1.0 && self.scale.log2().fract() == 0.0
     }
 
-    /// Queries `[b, t, heads·head_dim]` over a memory; `[b, t, width]`.
+    /// Queries `[b, t, heads·head_dim]` over a memory: what they find, of the same shape.
     fn answer(&self, q: &Tensor, memory: &Memory<'_>, mode: Mode<'_>) -> Result<Tensor> {
         let mut q = q.clone();
         if self.scale != 1.0 {
@@ -145,11 +153,10 @@ impl Heads {
         let weights = mode.softmax(&scores, memory.bias.as_ref(), memory.mask.as_ref())?;
         let weights = mode.drop(weights, Site::Attention)?;
         let mixed = weights.matmul(&memory.v)?.transpose(1, 2)?.flatten_from(2)?; // [b, t, heads·head_dim]
-        let mixed = match memory.sharing {
-            Some(sharing) => sharing.collect(&mixed, t)?, // [rows, t, heads·head_dim]
-            None => mixed,
-        };
-        self.o.forward(&mixed, mode)
+        match memory.sharing {
+            Some(sharing) => sharing.collect(&mixed, t), // [rows, t, heads·head_dim]
+            None => Ok(mixed),
+        }
     }
 
     /// `[b, t, heads·head_dim]` to `[b, heads, t, head_dim]`

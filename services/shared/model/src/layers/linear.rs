@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::Mode;
+use super::{Mode, Site};
 use crate::kernels;
 
 /// y = x Wᵀ + b, computed in the type of W.
@@ -60,6 +60,21 @@ impl Linear {
             *last = outputs;
         }
         y.reshape(shape) // [.., out]
+    }
+
+    /// x + W h + b, for `h` `[.., in]` and `x` `[.., out]`, which nobody else holds: a GPU that serves adds the product where x lies.
+    pub(crate) fn add_to(&self, x: Tensor, h: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Mode::Serve, candle_core::Device::Cuda(_)) = (mode, x.device()) {
+            let h = h.to_dtype(self.weight.dtype())?.contiguous()?;
+            x.inplace_op3(&h, &self.weight, &refract_kernel::gpu::AddProduct)?;
+            return match &self.bias {
+                Some(bias) => x.broadcast_add(bias),
+                None => Ok(x),
+            };
+        }
+        let y = self.forward(h, mode)?.to_dtype(x.dtype())?;
+        x + mode.drop(y, Site::Hidden)?
     }
 }
 
