@@ -16,6 +16,7 @@ use crate::kv::{RowMove, RowSlot};
 use crate::logits::log_softmax;
 use crate::params::GenerationParams;
 use crate::sampler::{Scratch, apply_rules, is_stopped};
+use crate::scores::{Lines, Spread};
 use crate::sequence::Step;
 
 /// A running hypothesis.
@@ -61,16 +62,15 @@ impl BeamSearch {
         &self.beams
     }
 
-    /// Takes the logits of every beam, `[beams, vocab]`, and moves on by one token.
+    /// Takes a line for every beam, and moves on by one token.
     pub fn advance(
         &mut self,
         params: &GenerationParams,
-        lines: &mut [f32],
-        vocab: usize,
+        lines: &mut Lines<'_>,
+        spread: &mut Spread,
         scratch: &mut Scratch,
     ) -> Result<Step, Error> {
-        let keep = params.num_beams * (1 + params.eos.len()).max(2);
-        self.find_candidates(params, lines, vocab, keep, scratch)?;
+        self.find_candidates(params, lines, spread, scratch)?;
         let produced = self.beams[0].ids.len();
         let at_limit = produced >= params.max_new_tokens;
 
@@ -128,15 +128,17 @@ impl BeamSearch {
     fn find_candidates(
         &self,
         params: &GenerationParams,
-        lines: &mut [f32],
-        vocab: usize,
-        keep: usize,
+        lines: &mut Lines<'_>,
+        spread: &mut Spread,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
-        scratch.beams.reset(keep);
-        for (at, (beam, line)) in self.beams.iter().zip(lines.chunks_exact_mut(vocab)).enumerate() {
-            if !log_softmax(line) {
-                return Err(Error::fault("the logits are not finite"));
+        scratch.beams.reset(candidates(params));
+        for (at, beam) in self.beams.iter().enumerate() {
+            let (line, log_sum) = lines.open(at, params, spread);
+            match log_sum {
+                Some(log_sum) => line.iter_mut().for_each(|x| *x -= log_sum),
+                None if log_softmax(line) => {}
+                None => return Err(Error::fault("the logits are not finite")),
             }
             apply_rules(params, &beam.ids, line, scratch);
             let best = &mut scratch.beams;
@@ -207,6 +209,11 @@ impl BeamSearch {
             .unwrap_or(f32::NEG_INFINITY);
         best / power(length, params.length_penalty) > worst
     }
+}
+
+/// Continuations that a step looks at, of all beams together and so at most of each.
+pub(crate) fn candidates(params: &GenerationParams) -> usize {
+    params.num_beams * (1 + params.eos.len()).max(2)
 }
 
 /// Length to the power of the penalty: computed in double precision and used in single, as the reference does.

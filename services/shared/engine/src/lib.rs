@@ -32,6 +32,7 @@ mod quantise;
 pub mod runner;
 pub mod sampler;
 pub mod scheduler;
+pub mod scores;
 pub mod sequence;
 
 pub use config::Config;

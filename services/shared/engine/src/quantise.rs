@@ -96,7 +96,7 @@ fn forced(runner: &mut dyn Runner, ids: &[u32], kept: usize) -> Result<Vec<f32>,
         ids,
         kept,
         wanted,
-        winner: false,
+        best: 0,
     };
     runner.decode(&[row], &mut Logits::new(vocab, &mut data))?;
     Ok(data)

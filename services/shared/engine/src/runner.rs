@@ -10,13 +10,14 @@
 //!   the runner computes what it lacks. So dropping draft tokens is a smaller `kept`; a runner may evict rows, and after
 //!   a failure it may forget everything: the next call rebuilds.
 //! - *Speculation*: a row may bring several new ids (drafts) and want the logits after each of the last `wanted`.
-//! - *Choosing on the device*: [`Logits`] is the one way back. A row of which only the likeliest token matters says so
-//!   ([`DecodeRow::winner`]); a device may answer it with a line that holds only its winner, minus infinity elsewhere.
+//! - *Choosing on the device*: [`Logits`] is the one way back. A row of which only some best tokens matter, greedy or of a beam,
+//!   says so ([`DecodeRow::best`]); a device may answer it with these instead of the whole line.
 //! - *Overlap*: sequences advance independently of one another ([`crate::sequence::Sequence::advance`]), so a thread
 //!   pool can share that work.
 
 mod candle;
 mod cpu;
+mod likeliest;
 mod parallel;
 mod scripted;
 
@@ -69,8 +70,9 @@ pub struct DecodeRow<'a> {
     pub kept: usize,
     /// How many lines of logits: after each of the last so many ids. At least 1.
     pub wanted: usize,
-    /// Only the likeliest token of each line, the lowest of equals, will be looked at: the others may be minus infinity.
-    pub winner: bool,
+    /// Above 0, only so many best tokens of each line will be looked at, and the sum over all: a runner may say no more
+    /// ([`Logits::say`]). 0: all of them.
+    pub best: usize,
 }
 
 /// Where logits go: `[lines, vocab]`, the lines of the first row first.
@@ -78,21 +80,56 @@ pub struct DecodeRow<'a> {
 pub struct Logits<'a> {
     vocab: usize,
     data: &'a mut [f32],
+    likeliest: &'a mut [Option<Likeliest>],
+}
+
+/// The likeliest tokens of a line, where a runner says no more of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Likeliest {
+    /// In the order of their ids, with their logits: at least as many as were wanted, and all that equal one of them.
+    pub tokens: Vec<(u32, f32)>,
+    /// The logarithm of the sum of the exponentials of all logits of the line.
+    pub log_sum: f32,
 }
 
 impl<'a> Logits<'a> {
     /// `data` holds whole lines.
     pub fn new(vocab: usize, data: &'a mut [f32]) -> Self {
+        Self::with_likeliest(vocab, data, &mut [])
+    }
+
+    /// The same, where a line may be told by its likeliest tokens: one place for each line, all empty.
+    pub fn with_likeliest(vocab: usize, data: &'a mut [f32], likeliest: &'a mut [Option<Likeliest>]) -> Self {
         assert!(
             vocab > 0 && data.len().is_multiple_of(vocab),
             "this is a bug: {} is no multiple of {vocab}",
             data.len()
         );
-        Self { vocab, data }
+        assert!(
+            likeliest.is_empty() || likeliest.len() == data.len() / vocab,
+            "this is a bug: {} lines, {} places",
+            data.len() / vocab,
+            likeliest.len()
+        );
+        Self {
+            vocab,
+            data,
+            likeliest,
+        }
     }
 
     pub fn lines(&self) -> usize {
         self.data.len() / self.vocab
+    }
+
+    /// Whether a line may be told by [`Logits::say`].
+    pub fn takes_likeliest(&self) -> bool {
+        !self.likeliest.is_empty()
+    }
+
+    /// Instead of the whole line, of which nothing is looked at then.
+    pub fn say(&mut self, line: usize, likeliest: Likeliest) {
+        self.likeliest[line] = Some(likeliest);
     }
 
     pub fn line_mut(&mut self, line: usize) -> &mut [f32] {

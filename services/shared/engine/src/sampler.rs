@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::logits::Best;
 use crate::params::GenerationParams;
+use crate::scores::Spread;
 
 /// Buffers reused from step to step.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Scratch {
     best: Best<u32>,
     ranked: Vec<(f32, u32)>,
     pub(crate) beams: Best<(u32, u32)>,
+    pub(crate) spread: Spread,
 }
 
 /// Applies the rules of `params` to `line`, the scores of what may follow `ids` (the decoder start id included).
@@ -78,15 +80,23 @@ pub fn apply_rules(params: &GenerationParams, ids: &[u32], line: &mut [f32], scr
     }
 }
 
-/// Whether the rules leave the likeliest token of a line the likeliest, or take one whatever the line says, from so many ids
-/// on (the decoder start id included) and after guesses, too.
-pub(crate) fn is_unruled(params: &GenerationParams, ids: usize) -> bool {
-    params.repetition_penalty == 1.0
-        && params.no_repeat_ngram_size == 0
-        && params.bad_words.is_empty()
-        && params.suppress_tokens.is_empty()
-        && ids > params.min_new_tokens
-        && (params.begin_suppress_tokens.is_empty() || ids > 1 + usize::from(params.forced_bos.is_some()))
+/// How many tokens of a line the rules lower at most, after so many ids (the decoder start id included): as many more must be
+/// known of it. `None` where they may raise one.
+pub(crate) fn lowered_at_most(params: &GenerationParams, ids: usize) -> Option<usize> {
+    let penalised = match params.repetition_penalty {
+        1.0 => 0,
+        by if by > 1.0 => ids,
+        _ => return None,
+    };
+    let repeated = if params.no_repeat_ngram_size > 0 { ids } else { 0 };
+    let early = if params.min_new_tokens > 0 {
+        params.eos.len()
+    } else {
+        0
+    };
+    let words = [&params.suppress_tokens, &params.begin_suppress_tokens];
+    let words = words.map(Vec::len).iter().sum::<usize>() + params.bad_words.len();
+    Some(penalised + repeated + early + words)
 }
 
 fn forbid(line: &mut [f32], id: u32) {
@@ -333,13 +343,22 @@ mod tests {
         ];
         for (what, params, ids, want) in cases {
             assert_eq!(ruled(&params, &ids, &base), want, "{what}");
-            // A device that is told to answer with the winner alone must lead to the same token.
-            if is_unruled(&params, ids.len()) {
-                let winner = [NO, NO, NO, NO, 5.0];
-                let told = choose_greedily(&ruled(&params, &ids, &winner));
-                assert_eq!(told, choose_greedily(&want), "{what}");
+            // A device that tells of the best tokens alone, as many as can matter, must lead to the same token.
+            let lowered = lowered_at_most(&params, ids.len()).expect("nothing is raised");
+            let mut order = [0, 1, 2, 3, 4];
+            order.sort_by(|a: &usize, b| base[*b].total_cmp(&base[*a]));
+            let mut few = [NO; 5];
+            for id in order.into_iter().take(1 + lowered) {
+                few[id] = base[id];
             }
+            let told = choose_greedily(&ruled(&params, &ids, &few));
+            assert_eq!(told, choose_greedily(&want), "{what}");
         }
+        let raises = GenerationParams {
+            repetition_penalty: 0.9,
+            ..plain()
+        };
+        assert_eq!(lowered_at_most(&raises, 3), None);
     }
 
     #[test]

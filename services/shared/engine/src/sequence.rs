@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use refract_model::PairRows;
 
 use crate::beam::BeamSearch;
+use crate::beam::candidates;
 use crate::config::Config;
 use crate::draft::{Book, Marks};
 use crate::error::Error;
@@ -14,8 +15,9 @@ use crate::kv::{RowMove, RowSlot};
 use crate::logits::max_if_sound;
 use crate::params::GenerationParams;
 use crate::sampler::{
-    Scratch, apply_rules, choose_at_random, choose_greedily, is_stopped, is_unruled, randomness,
+    Scratch, apply_rules, choose_at_random, choose_greedily, is_stopped, lowered_at_most, randomness,
 };
+use crate::scores::{Lines, Spread};
 
 /// Names a sequence within one engine; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,28 +158,37 @@ impl Sequence {
         lines.chain(beams.iter().map(|b| (b.row, b.ids.as_slice(), 0)))
     }
 
-    /// Whether the next token, of a row with so many ids that are no guesses, is the likeliest one whatever else is likely.
-    pub(crate) fn takes_the_winner(&self, ids: usize) -> bool {
-        self.params.num_beams <= 1 && !self.params.do_sample && is_unruled(&self.params, ids)
+    /// How many of the best tokens of a line are looked at, of a row with so many ids (guesses included); 0 for all.
+    pub(crate) fn looks_at(&self, ids: usize, vocab: usize) -> usize {
+        /// Of more, reading the whole line costs little more.
+        const MOST: usize = 64;
+        let chosen = match &self.params {
+            params if params.num_beams > 1 => candidates(params),
+            params if params.do_sample && params.top_k == 0 => return 0,
+            params if params.do_sample => params.top_k,
+            _ => 1,
+        };
+        match lowered_at_most(&self.params, ids) {
+            Some(lowered) if chosen + lowered <= MOST.min(vocab) => chosen + lowered,
+            _ => 0,
+        }
     }
 
-    /// Takes the logits of [`Self::rows`], `[lines, vocab]`: a line for each row, and one more for each guess. Moves on by
-    /// one token, or by as many more as were guessed right. Needs nothing but its own lines, so sequences can be advanced in
-    /// parallel.
-    pub fn advance(
-        &mut self,
-        logits: &mut [f32],
-        vocab: usize,
-        scratch: &mut Scratch,
-    ) -> Result<Step, Error> {
-        match &mut self.search {
-            Search::Waiting => Ok(Step::default()),
-            Search::Beams(search) => search.advance(&self.params, logits, vocab, scratch),
-            Search::Lines(lines) if lines.len() == 1 && !self.params.do_sample => {
-                advance_greedily(&mut lines[0], &self.params, logits, vocab, scratch)
+    /// Takes what was said of [`Self::rows`]: a line for each row, and one more for each guess. Moves on by one token, or by as
+    /// many more as were guessed right. Needs nothing but its own lines, so sequences can be advanced in parallel.
+    pub fn advance(&mut self, lines: &mut Lines<'_>, scratch: &mut Scratch) -> Result<Step, Error> {
+        // The scratch has other uses meanwhile. After an error the next sequence makes itself a new one.
+        let mut spread = std::mem::take(&mut scratch.spread);
+        let step = match &mut self.search {
+            Search::Waiting => Step::default(),
+            Search::Beams(search) => search.advance(&self.params, lines, &mut spread, scratch)?,
+            Search::Lines(own) if own.len() == 1 && !self.params.do_sample => {
+                advance_greedily(&mut own[0], &self.params, lines, &mut spread, scratch)?
             }
-            Search::Lines(lines) => advance_lines(lines, &self.params, logits, vocab, scratch),
-        }
+            Search::Lines(own) => advance_lines(own, &self.params, lines, &mut spread, scratch)?,
+        };
+        scratch.spread = spread;
+        Ok(step)
     }
 }
 
@@ -185,14 +196,15 @@ impl Sequence {
 fn advance_greedily(
     line: &mut Line,
     params: &GenerationParams,
-    logits: &mut [f32],
-    vocab: usize,
+    said: &mut Lines<'_>,
+    spread: &mut Spread,
     scratch: &mut Scratch,
 ) -> Result<Step, Error> {
     let mut step = Step::default();
     let drafted = std::mem::take(&mut line.drafted);
     let drafts = line.ids.split_off(line.ids.len() - drafted);
-    for (at, scores) in logits.chunks_exact_mut(vocab).enumerate() {
+    for at in 0..said.count() {
+        let (scores, _) = said.open(at, params, spread);
         if max_if_sound(scores).is_none() {
             return Err(Error::fault("the logits are not finite"));
         }
@@ -228,23 +240,22 @@ fn advance_greedily(
 fn advance_lines(
     lines: &mut [Line],
     params: &GenerationParams,
-    logits: &mut [f32],
-    vocab: usize,
+    said: &mut Lines<'_>,
+    spread: &mut Spread,
     scratch: &mut Scratch,
 ) -> Result<Step, Error> {
     let mut step = Step::default();
     let is_first = lines[0].ids.len() == 1;
     let trunk = lines[0].row;
     let streams = lines.len() == 1;
-    let mut given = logits.chunks_exact_mut(vocab);
-    let mut scores: &mut [f32] = &mut [];
-    for (sample, line) in lines
+    let unfinished = lines
         .iter_mut()
         .enumerate()
-        .filter(|(_, line)| line.finish.is_none())
-    {
-        if !is_first || sample == 0 {
-            scores = given.next().unwrap_or_default();
+        .filter(|(_, line)| line.finish.is_none());
+    for (at, (sample, line)) in unfinished.enumerate() {
+        // Samples that have not drawn yet all draw from one line. Rules change it where it lies, once; what is told is spread anew.
+        let (scores, told) = said.open(if is_first { 0 } else { at }, params, spread);
+        if !is_first || sample == 0 || told.is_some() {
             if max_if_sound(scores).is_none() {
                 return Err(Error::fault("the logits are not finite"));
             }

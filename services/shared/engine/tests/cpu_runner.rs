@@ -77,7 +77,7 @@ fn all_of(i: usize, ids: &[u32]) -> DecodeRow<'_> {
         ids,
         kept: 0,
         wanted: ids.len(),
-        winner: false,
+        best: 0,
     }
 }
 
@@ -251,7 +251,7 @@ fn forked_rows_dropped_drafts_and_lost_memory_change_nothing() {
         ids,
         kept,
         wanted,
-        winner: false,
+        best: 0,
     };
     let leak = |ids: &[u32]| -> &'static [u32] { Box::leak(ids.to_vec().into_boxed_slice()) };
     let past = leak(&ids[..20]);

@@ -60,7 +60,7 @@ fn decode(runner: &mut ModelRunner, rows: &[(u32, u32, &[u32], usize, usize)]) -
             ids,
             kept: *kept,
             wanted: *wanted,
-            winner: false,
+            best: 0,
         })
         .collect();
     let lines: usize = rows.iter().map(|r| r.wanted).sum();
@@ -216,7 +216,7 @@ fn a_bug_above_is_an_error_and_no_panic() {
             ids: &[0],
             kept,
             wanted,
-            winner: false,
+            best: 0,
         };
         assert!(
             runner.decode(&[row], &mut Logits::new(vocab, &mut data)).is_err(),
@@ -226,10 +226,10 @@ fn a_bug_above_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_winner_chosen_where_the_scores_are_is_the_one_that_the_host_would_choose() {
+fn the_likeliest_found_where_the_scores_are_are_those_that_the_host_would_find() {
     for name in MODELS {
         let vocab = encoded(name).shape().vocab;
-        let lines = |chooses, winner| {
+        let lines = |chooses, best, takes| {
             let mut runner = encoded(name).choosing(chooses);
             let row = |n: u32, ids, wanted| DecodeRow {
                 row: RowSlot(n),
@@ -237,35 +237,36 @@ fn a_winner_chosen_where_the_scores_are_is_the_one_that_the_host_would_choose() 
                 ids,
                 kept: 0,
                 wanted,
-                winner,
+                best,
             };
             let rows = [row(0, &[0, 7, 9, 11][..], 4), row(1, &[0, 8], 2), row(2, &[0], 1)];
             let mut data = vec![f32::NAN; 7 * vocab];
+            let mut told = vec![None; if takes { 7 } else { 0 }];
             runner
-                .decode(&rows, &mut Logits::new(vocab, &mut data))
+                .decode(&rows, &mut Logits::with_likeliest(vocab, &mut data, &mut told))
                 .expect("decoded");
-            data
+            (data, told)
         };
-        let all = lines(false, true);
-        assert_eq!(
-            lines(true, false),
-            all,
-            "{name}: whoever wants all scores gets them"
-        );
-        let told = lines(true, true);
-        for (line, (told, all)) in told.chunks(vocab).zip(all.chunks(vocab)).enumerate() {
-            let best = all.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let at = all
-                .iter()
-                .position(|x| *x == best)
-                .expect("the best is somewhere");
-            let finite: Vec<(usize, f32)> = told
-                .iter()
-                .copied()
-                .enumerate()
-                .filter(|(_, x)| x.is_finite())
-                .collect();
-            assert_eq!(finite, [(at, best)], "{name}: line {line}");
+        let (all, _) = lines(false, 3, true);
+        for (chooses, best, takes) in [(false, 3, true), (true, 0, true), (true, 3, false)] {
+            let (data, told) = lines(chooses, best, takes);
+            assert_eq!(data, all, "{name}: whoever wants all scores gets them");
+            assert!(told.iter().all(Option::is_none));
+        }
+        for wanted in [1, 8] {
+            let (_, told) = lines(true, wanted, true);
+            for (line, (told, all)) in told.iter().zip(all.chunks(vocab)).enumerate() {
+                let told = told.as_ref().expect("no line has equals among its best");
+                let mut order: Vec<(u32, f32)> = (0..).zip(all.iter().copied()).collect();
+                order.sort_by(|a, b| b.1.total_cmp(&a.1));
+                let best = &order[..wanted];
+                assert!(
+                    best.iter().all(|token| told.tokens.contains(token)),
+                    "{name}: line {line}"
+                );
+                let sum: f64 = all.iter().map(|x| f64::from(*x).exp()).sum();
+                assert!((f64::from(told.log_sum) - sum.ln()).abs() < 1e-4);
+            }
         }
     }
 }

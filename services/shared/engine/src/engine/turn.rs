@@ -21,7 +21,7 @@ use crate::handle::Shared;
 use crate::inbox::{Phase, Submission};
 use crate::memory::Taken;
 use crate::phases::Phases;
-use crate::runner::Runner;
+use crate::runner::{Likeliest, Runner};
 use crate::sampler::Scratch;
 use crate::scheduler::{Limits, Plan, Room, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
@@ -88,6 +88,7 @@ struct Loop<R> {
     arrivals: Vec<Submission>,
     /// Logits of a step, `[rows, vocab]`; as large as the largest step so far.
     buffer: Vec<f32>,
+    likeliest: Vec<Option<Likeliest>>,
     scratch: Scratch,
     book: Book,
     /// Ends of this turn. Told after the turn is published: who has a result finds it counted and its memory free.
@@ -135,6 +136,7 @@ impl<R: Runner> Loop<R> {
             active: HashMap::new(),
             arrivals: Vec::new(),
             buffer: Vec::new(),
+            likeliest: Vec::new(),
             scratch: Scratch::default(),
             book: Book::default(),
             ended: Vec::new(),

@@ -10,6 +10,7 @@ use candle_core::{Storage, Tensor};
 use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows, Steps};
 use tracing::warn;
 
+use super::likeliest::likeliest;
 use super::{
     CrossSlot, DecodeRow, EncodeCost, EncodeJob, Layout, Logits, Page, RowMove, RowSlot, Runner, RunnerError,
     Shape,
@@ -25,7 +26,7 @@ pub struct ModelRunner {
     places: HashMap<RowSlot, Place>,
     /// Names the next group; names are never used again.
     next_group: u64,
-    /// Whether rows that want only their winner are answered by the device, which spares a copy of the whole vocabulary.
+    /// Whether rows that want their best tokens only are answered by the device, which spares a copy of the whole vocabulary.
     chooses: bool,
     /// Where steps of one token a row are recorded and replayed.
     steps: Option<Steps>,
@@ -56,7 +57,7 @@ struct Place {
 }
 
 impl ModelRunner {
-    /// On anything but a CPU, greedy tokens are chosen on the device, and steps are recorded there.
+    /// On anything but a CPU, the likeliest tokens are found on the device, and steps are recorded there.
     pub fn new(model: Model) -> Self {
         let on_gpu = !model.device().is_cpu();
         Self {
@@ -73,7 +74,7 @@ impl ModelRunner {
         }
     }
 
-    /// The same, choosing on the device or not.
+    /// The same, finding the likeliest tokens on the device or not.
     pub fn choosing(self, chooses: bool) -> Self {
         Self { chooses, ..self }
     }
@@ -159,18 +160,16 @@ impl ModelRunner {
                 let from = i * longest + tokens.len() - row.wanted;
                 (0..row.wanted).map(move |n| (from + n, first_line[*at] + n))
             });
-            let winners = if self.chooses && order.iter().all(|(_, row)| row.winner) {
-                winners(&scores, vocab)?
+            let best = order.iter().map(|(_, row)| row.best);
+            let told = if self.chooses && logits.takes_likeliest() && best.clone().all(|n| n > 0) {
+                likeliest(&scores, vocab, best.max().unwrap_or(1))?
             } else {
                 None
             };
-            match winners {
-                Some(winners) => {
+            match told {
+                Some(mut told) => {
                     for (from, to) in copies {
-                        let line = logits.line_mut(to);
-                        line.fill(f32::NEG_INFINITY);
-                        let (id, score) = winners[from];
-                        line[id] = score;
+                        logits.say(to, std::mem::take(&mut told[from]));
                     }
                 }
                 None => with_numbers(&scores, |numbers| {
@@ -508,28 +507,6 @@ impl fmt::Debug for ModelRunner {
             .field("rows", &self.places.len())
             .finish_non_exhaustive()
     }
-}
-
-/// The likeliest token of each line and its score, found where the scores are; `None` where a line holds something else than
-/// finite numbers, which the host is to see.
-fn winners(scores: &Tensor, vocab: usize) -> Result<Option<Vec<(usize, f32)>>, RunnerError> {
-    let find = || -> candle_core::Result<Option<Vec<(usize, f32)>>> {
-        let lines = scores.reshape(((), vocab))?; // [lines, vocab]
-        let best = lines.max_keepdim(1)?; // [lines, 1]
-        // Numbers of tokens are exact in f32 up to 2²⁴, which no vocabulary has.
-        let numbers = Tensor::arange(0f32, vocab as f32, lines.device())?.broadcast_as(lines.shape())?;
-        let others = Tensor::full(vocab as f32, lines.shape(), lines.device())?;
-        // `argmax` does not say which of equals it takes; in bf16 there are many.
-        let lowest = lines.broadcast_eq(&best)?.where_cond(&numbers, &others)?.min(1)?; // [lines]
-        // A NaN or an infinity anywhere makes the sum one.
-        let told = Tensor::stack(&[best.squeeze(1)?, lowest, lines.sum(1)?], 1)?.to_vec2::<f32>()?;
-        let winner = |line: &Vec<f32>| {
-            let sound = line[0].is_finite() && line[2].is_finite() && line[1] < vocab as f32;
-            sound.then_some((line[1] as usize, line[0]))
-        };
-        Ok(told.iter().map(winner).collect())
-    };
-    find().map_err(RunnerError::new)
 }
 
 /// Hands out the numbers of an f32 tensor; on a CPU without a copy.

@@ -18,7 +18,8 @@ use refract_model::parallel::{self, Collective, InProcess};
 use refract_model::{Dtype, LoadOptions, Model, PairRows};
 
 use super::{
-    CrossSlot, DecodeRow, EncodeJob, Logits, ModelRunner, Page, RowMove, RowSlot, Runner, RunnerError, Shape,
+    CrossSlot, DecodeRow, EncodeJob, Likeliest, Logits, ModelRunner, Page, RowMove, RowSlot, Runner,
+    RunnerError, Shape,
 };
 use crate::device::DeviceName;
 
@@ -47,7 +48,7 @@ pub struct ParallelRunner {
     /// Why it is no more.
     dead: Option<String>,
     /// Room for rank 0's logits, between two calls.
-    spare: Vec<f32>,
+    spare: Answers,
 }
 
 struct Rank {
@@ -62,7 +63,7 @@ struct Rank {
 enum Task {
     Encode(Arc<Vec<Prompt>>),
     /// With room for the logits where they are wanted.
-    Decode(Arc<Vec<Row>>, Option<Vec<f32>>),
+    Decode(Arc<Vec<Row>>, Option<Answers>),
     Reorder(Arc<Vec<RowMove>>),
     ReleaseRows(Arc<Vec<RowSlot>>),
     ReleaseCross(CrossSlot),
@@ -82,7 +83,14 @@ struct Row {
     ids: Vec<u32>,
     kept: usize,
     wanted: usize,
-    winner: bool,
+    best: usize,
+}
+
+/// Room for logits, as [`Logits`] lays it out.
+#[derive(Clone, Debug, Default)]
+struct Answers {
+    lines: Vec<f32>,
+    likeliest: Vec<Option<Likeliest>>,
 }
 
 struct Answer {
@@ -104,7 +112,7 @@ enum Said {
     /// With the pieces that its decode memory comes in.
     Loaded(Box<Shape>, Option<Page>),
     /// With the logits, where they were wanted.
-    Done(Vec<f32>),
+    Done(Answers),
     Failed(RunnerError),
     /// It says nothing more.
     Died(String),
@@ -205,7 +213,7 @@ impl ParallelRunner {
             patience: options.patience,
             bond,
             dead: None,
-            spare: Vec::new(),
+            spare: Answers::default(),
         })
     }
 
@@ -214,7 +222,7 @@ impl ParallelRunner {
     }
 
     /// Tells every rank its task, and waits until all have done it; gives what rank 0 has to say.
-    fn ask(&mut self, task: impl Fn(usize) -> Task) -> Result<Vec<f32>, RunnerError> {
+    fn ask(&mut self, task: impl Fn(usize) -> Task) -> Result<Answers, RunnerError> {
         if let Some(reason) = &self.dead {
             return Err(RunnerError::fatal(reason));
         }
@@ -234,10 +242,10 @@ impl ParallelRunner {
         }
     }
 
-    fn hear(&mut self) -> Result<Vec<f32>, RunnerError> {
+    fn hear(&mut self) -> Result<Answers, RunnerError> {
         let until = Instant::now() + self.patience;
         let mut heard = vec![false; self.ranks.len()];
-        let mut first = Vec::new();
+        let mut first = Answers::default();
         let mut failed: Option<RunnerError> = None;
         let mut failures = 0;
         while let Some(missing) = heard.iter().position(|h| !h) {
@@ -338,24 +346,24 @@ fn serve(
     let mut heard = say(loaded, held(&runner));
     while heard && let Ok(task) = inbox.recv() {
         let done = match task {
-            Task::Encode(prompts) => runner.encode(&jobs(&prompts)).map(|()| Vec::new()),
+            Task::Encode(prompts) => runner.encode(&jobs(&prompts)).map(|()| Answers::default()),
             Task::Decode(rows, room) => decode(&mut runner, &rows, room),
             Task::Reorder(moves) => {
                 runner.reorder(&moves);
-                Ok(Vec::new())
+                Ok(Answers::default())
             }
             Task::ReleaseRows(rows) => {
                 runner.release_rows(&rows);
-                Ok(Vec::new())
+                Ok(Answers::default())
             }
             Task::ReleaseCross(cross) => {
                 runner.release_cross(cross);
-                Ok(Vec::new())
+                Ok(Answers::default())
             }
             #[cfg(test)]
             Task::Test(work) => {
                 work(rank);
-                Ok(Vec::new())
+                Ok(Answers::default())
             }
         };
         let said = done.map_or_else(Said::Failed, Said::Done);
@@ -374,7 +382,7 @@ fn jobs(prompts: &[Prompt]) -> Vec<EncodeJob<'_>> {
         .collect()
 }
 
-fn decode(runner: &mut ModelRunner, rows: &[Row], room: Option<Vec<f32>>) -> Result<Vec<f32>, RunnerError> {
+fn decode(runner: &mut ModelRunner, rows: &[Row], room: Option<Answers>) -> Result<Answers, RunnerError> {
     let rows: Vec<DecodeRow<'_>> = rows
         .iter()
         .map(|r| DecodeRow {
@@ -383,15 +391,16 @@ fn decode(runner: &mut ModelRunner, rows: &[Row], room: Option<Vec<f32>>) -> Res
             ids: &r.ids,
             kept: r.kept,
             wanted: r.wanted,
-            winner: r.winner,
+            best: r.best,
         })
         .collect();
     let Some(mut room) = room else {
         runner.decode_for(&rows, None)?;
-        return Ok(Vec::new());
+        return Ok(Answers::default());
     };
     let vocab = runner.shape().vocab;
-    runner.decode_for(&rows, Some(&mut Logits::new(vocab, &mut room)))?;
+    let mut logits = Logits::with_likeliest(vocab, &mut room.lines, &mut room.likeliest);
+    runner.decode_for(&rows, Some(&mut logits))?;
     Ok(room)
 }
 
@@ -417,14 +426,26 @@ impl Runner for ParallelRunner {
             ids: r.ids.to_vec(),
             kept: r.kept,
             wanted: r.wanted,
-            winner: r.winner,
+            best: r.best,
         });
         let rows = Arc::new(rows.collect::<Vec<_>>());
         let mut room = std::mem::take(&mut self.spare);
-        room.resize(logits.all_mut().len(), 0.0);
+        room.lines.resize(logits.all_mut().len(), 0.0);
+        room.likeliest.clear();
+        if logits.takes_likeliest() {
+            room.likeliest.resize(logits.lines(), None);
+        }
         let room = std::cell::Cell::new(Some(room));
-        let said = self.ask(|rank| Task::Decode(rows.clone(), if rank == 0 { room.take() } else { None }))?;
-        logits.all_mut().copy_from_slice(&said);
+        let mut said =
+            self.ask(|rank| Task::Decode(rows.clone(), if rank == 0 { room.take() } else { None }))?;
+        if said.likeliest.is_empty() || said.likeliest.contains(&None) {
+            logits.all_mut().copy_from_slice(&said.lines);
+        }
+        for (line, told) in said.likeliest.drain(..).enumerate() {
+            if let Some(told) = told {
+                logits.say(line, told);
+            }
+        }
         self.spare = said;
         Ok(())
     }

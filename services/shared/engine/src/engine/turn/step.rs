@@ -7,7 +7,8 @@ use tracing::warn;
 use super::Loop;
 use crate::error::Error;
 use crate::kv::RowSlot;
-use crate::runner::{DecodeRow, EncodeJob, Logits, Runner, RunnerError};
+use crate::runner::{DecodeRow, EncodeJob, Likeliest, Logits, Runner, RunnerError};
+use crate::scores::Lines;
 use crate::sequence::SequenceId;
 
 /// The place of a sequence's rows, and of their lines of logits, among those of a step.
@@ -84,6 +85,7 @@ impl<R: Runner> Loop<R> {
         self.draft();
         let mut spans = Vec::with_capacity(self.scheduler.running().len());
         let mut lines = 0;
+        let vocab = self.shared.shape.vocab;
         let mut rows: Vec<DecodeRow<'_>> = Vec::new();
         for id in self.scheduler.running() {
             let (Some(active), Some(lease)) = (self.active.get(id), self.scheduler.lease(*id)) else {
@@ -93,14 +95,14 @@ impl<R: Runner> Loop<R> {
             let first_line = lines;
             rows.extend(active.sequence.rows().map(|(row, ids, drafted)| {
                 lines += 1 + drafted;
-                let winner = active.sequence.takes_the_winner(ids.len() - drafted);
+                let best = active.sequence.looks_at(ids.len(), vocab);
                 DecodeRow {
                     row,
                     cross: lease.cross,
                     ids,
                     kept: ids.len() - 1 - drafted,
                     wanted: 1 + drafted,
-                    winner,
+                    best,
                 }
             }));
             spans.push(Span {
@@ -112,8 +114,10 @@ impl<R: Runner> Loop<R> {
         if rows.is_empty() {
             return 0;
         }
-        let vocab = self.shared.shape.vocab;
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut likeliest = std::mem::take(&mut self.likeliest);
+        likeliest.clear();
+        likeliest.resize(lines, None);
         if buffer.len() < lines * vocab {
             buffer.resize(lines * vocab, 0.0);
         }
@@ -124,8 +128,11 @@ impl<R: Runner> Loop<R> {
             &mut self.runner,
             &spans,
             &rows,
-            vocab,
-            &mut buffer[..lines * vocab],
+            &mut Said {
+                vocab,
+                lines: &mut buffer[..lines * vocab],
+                likeliest: &mut likeliest,
+            },
             &mut failed,
         );
         self.shared.batch.set(None);
@@ -139,13 +146,11 @@ impl<R: Runner> Loop<R> {
             self.end(id, Err(error));
         }
         for span in spans {
-            decoded += self.advance(
-                &span,
-                &mut buffer[span.lines.start * vocab..span.lines.end * vocab],
-                begun,
-            );
+            let told = &likeliest[span.lines.clone()];
+            let lines = &mut buffer[span.lines.start * vocab..span.lines.end * vocab];
+            decoded += self.advance(&span, &mut Lines::new(vocab, lines, told), begun);
         }
-        self.buffer = buffer;
+        (self.buffer, self.likeliest) = (buffer, likeliest);
         self.stats.steps += 1;
         self.stats.decoded_tokens += decoded as u64;
         self.shared.meters.steps.increment(1);
@@ -188,16 +193,13 @@ impl<R: Runner> Loop<R> {
     }
 
     /// Moves a sequence on; returns how many tokens it guessed right.
-    fn advance(&mut self, span: &Span, lines: &mut [f32], begun: Instant) -> usize {
+    fn advance(&mut self, span: &Span, lines: &mut Lines<'_>, begun: Instant) -> usize {
         let Some(active) = self.active.get_mut(&span.id) else {
             return 0;
         };
         active.steps += 1;
         active.decode_begun.get_or_insert(begun);
-        let step = match active
-            .sequence
-            .advance(lines, self.shared.shape.vocab, &mut self.scratch)
-        {
+        let step = match active.sequence.advance(lines, &mut self.scratch) {
             Ok(step) => step,
             Err(error) => {
                 self.end(span.id, Err(error));
@@ -228,21 +230,44 @@ impl<R: Runner> Loop<R> {
     }
 }
 
+/// Room for what a runner says.
+struct Said<'a> {
+    vocab: usize,
+    /// `[lines, vocab]`
+    lines: &'a mut [f32],
+    likeliest: &'a mut [Option<Likeliest>],
+}
+
+impl Said<'_> {
+    /// The first so many lines, and the others.
+    fn split(&mut self, lines: usize) -> (Said<'_>, Said<'_>) {
+        let vocab = self.vocab;
+        let (first_lines, other_lines) = self.lines.split_at_mut(lines * vocab);
+        let (first, other) = self.likeliest.split_at_mut(lines);
+        let said = |lines, likeliest| Said {
+            vocab,
+            lines,
+            likeliest,
+        };
+        (said(first_lines, first), said(other_lines, other))
+    }
+}
+
 /// Decodes the rows of `spans`; where that fails, those of each half, down to single sequences. A fatal error is the only
 /// one that comes back: then nothing more is tried.
 fn decode_apart(
     runner: &mut impl Runner,
     spans: &[Span],
     rows: &[DecodeRow<'_>],
-    vocab: usize,
-    lines: &mut [f32],
+    said: &mut Said<'_>,
     failed: &mut Vec<(SequenceId, Error)>,
 ) -> Result<(), RunnerError> {
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
         return Ok(());
     };
     let range = first.rows.start..last.rows.end;
-    let result = runner.decode(&rows[range], &mut Logits::new(vocab, lines));
+    let mut logits = Logits::with_likeliest(said.vocab, said.lines, said.likeliest);
+    let result = runner.decode(&rows[range], &mut logits);
     let Err(error) = result else { return Ok(()) };
     if error.is_fatal() {
         return Err(error);
@@ -253,8 +278,9 @@ fn decode_apart(
     }
     warn!(sequences = spans.len(), %error, "a decode batch failed");
     let (left, right) = spans.split_at(spans.len() / 2);
-    let middle = (right[0].lines.start - first.lines.start) * vocab;
-    let (left_lines, right_lines) = lines.split_at_mut(middle);
-    decode_apart(runner, left, rows, vocab, left_lines, failed)?;
-    decode_apart(runner, right, rows, vocab, right_lines, failed)
+    // What the whole batch has left means nothing.
+    said.likeliest.fill(None);
+    let (mut left_said, mut right_said) = said.split(right[0].lines.start - first.lines.start);
+    decode_apart(runner, left, rows, &mut left_said, failed)?;
+    decode_apart(runner, right, rows, &mut right_said, failed)
 }
