@@ -17,12 +17,12 @@
 
 mod candle;
 mod cpu;
-mod likeliest;
 mod parallel;
 mod scripted;
 
 use std::fmt;
 
+pub use refract_model::Likeliest;
 use refract_model::{PairRows, PairTables};
 
 pub use crate::kv::{CrossSlot, RowMove, RowSlot};
@@ -81,15 +81,6 @@ pub struct Logits<'a> {
     vocab: usize,
     data: &'a mut [f32],
     likeliest: &'a mut [Option<Likeliest>],
-}
-
-/// The likeliest tokens of a line, where a runner says no more of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Likeliest {
-    /// In the order of their ids, with their logits: at least as many as were wanted, and all that equal one of them.
-    pub tokens: Vec<(u32, f32)>,
-    /// The logarithm of the sum of the exponentials of all logits of the line.
-    pub log_sum: f32,
 }
 
 impl<'a> Logits<'a> {

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod kernels;
 mod layers;
+mod likeliest;
 mod mixed;
 mod model;
 pub mod parallel;
@@ -27,11 +28,12 @@ pub use bucket::bucket;
 pub use config::{BartConfig, Config, Ids, PairSizes, T5Config};
 pub use error::Error;
 pub use layers::{Activation, Dropout};
+pub use likeliest::{Likeliest, Pieces};
 pub use model::{
     Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
 };
 pub use state::{Cross, CrossBatch, Encoded, OwnKv, own_room, source_room};
-pub use steps::Steps;
+pub use steps::{Said, Steps};
 pub use stored::Stored;
 pub use t5::{T5, distance_bucket};
 pub use train::{Batch, Trainable, cross_entropy};

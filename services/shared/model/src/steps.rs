@@ -15,6 +15,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::error::Error;
 use crate::layers::{Mode, Sharing, in_reading_order, reading_order};
+use crate::likeliest::Pieces;
 use crate::model::{DecodeInput, Model};
 use crate::state::{CrossBatch, OwnKv, own_columns};
 
@@ -45,6 +46,16 @@ struct Shape {
     in_order: bool,
     own_buffer: u64,
     cross_buffer: u64,
+    pieces: Option<Pieces>,
+}
+
+/// What a step says, good until the next.
+#[derive(Debug)]
+pub struct Said {
+    /// f32 `[rows, vocab]`
+    pub logits: Tensor,
+    /// As [`Pieces::find`] tells them, `[rows, width]`.
+    pub likeliest: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -54,9 +65,21 @@ struct Step {
     used: u64,
 }
 
+/// Where a step leaves the likeliest tokens.
+#[derive(Debug)]
+struct Found {
+    pieces: Pieces,
+    /// `[rows, 1]`
+    firsts: Tensor,
+    /// `[rows, width]`
+    told: Tensor,
+}
+
 /// What changes from step to step, at addresses that do not.
 #[derive(Debug)]
 struct Input {
+    /// The next three, one behind the other: written at once.
+    numbers: Tensor,
     /// `[rows, 1]`
     tokens: Tensor,
     /// `[rows, 1]`: the column that each row writes.
@@ -73,6 +96,7 @@ struct Input {
     place_of: Tensor,
     /// The gathering that the last three tell of.
     version: u64,
+    found: Option<Found>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +111,7 @@ enum Recording {
 }
 
 impl Steps {
-    /// As [`Model::decode`]: one token a row; appends to `own`, returns f32 logits `[rows, vocab]`, good until the next call.
+    /// As [`Model::decode`]: one token a row; appends to `own`. Also finds the likeliest tokens of each row, where `pieces` asks.
     ///
     /// A device that refuses to record is told every step from then on, and [`Steps::refusal`] says why.
     pub fn decode(
@@ -96,7 +120,8 @@ impl Steps {
         tokens: &[u32],
         own: &mut OwnKv,
         cross: &CrossBatch,
-    ) -> std::result::Result<Tensor, Error> {
+        pieces: Option<Pieces>,
+    ) -> std::result::Result<Said, Error> {
         let split: Vec<&[u32]> = tokens.chunks(1).collect();
         model.check_step(&split, own, cross)?;
         let rows = tokens.len().next_power_of_two();
@@ -113,6 +138,7 @@ impl Steps {
             in_order: rows == memories * readers && in_reading_order(cross.memory_of(), readers),
             own_buffer: own.buffer(),
             cross_buffer: cross.buffer(),
+            pieces,
         };
         let logits = self.logits(model, rows)?;
         self.clock += 1;
@@ -130,10 +156,16 @@ impl Steps {
             told()?;
         } else if let Err(reason) = replay(model.device(), &mut step.recording, told)? {
             self.refused = Some(reason);
-            self.known.clear();
         }
         own.finish(tokens.iter().map(|_| 1));
-        Ok(logits.narrow(0, 0, tokens.len())?)
+        let likeliest = match &step.input.found {
+            Some(found) => Some(found.told.narrow(0, 0, tokens.len())?),
+            None => None,
+        };
+        Ok(Said {
+            logits: logits.narrow(0, 0, tokens.len())?,
+            likeliest,
+        })
     }
 
     /// Why the device does not record.
@@ -171,19 +203,31 @@ impl Step {
         let device = model.device();
         let numbers = |n: usize| Tensor::zeros(n, DType::U32, device);
         let ages = model.age_numbers(&vec![0; shape.rows], 1, shape.columns)?;
+        let places: usize = ages.places_shape.iter().product();
+        let all = numbers(2 * shape.rows + places)?;
+        let part = |first: usize, count: usize| all.narrow(0, first, count);
+        let found = shape.pieces.map(|pieces| -> Result<Found> {
+            Ok(Found {
+                pieces,
+                firsts: pieces.firsts(shape.rows, device)?,
+                told: Tensor::zeros((shape.rows, pieces.width()), DType::F32, device)?,
+            })
+        });
         let mask = ages
             .mask
             .map(|_| Tensor::zeros((shape.rows, 1, 1, shape.columns), DType::F32, device));
         Ok(Self {
             input: Input {
-                tokens: numbers(shape.rows)?.unsqueeze(1)?,
-                columns: numbers(shape.rows)?.unsqueeze(1)?,
-                places: Tensor::zeros(ages.places_shape, DType::U32, device)?,
+                tokens: part(0, shape.rows)?.unsqueeze(1)?,
+                columns: part(shape.rows, shape.rows)?.unsqueeze(1)?,
+                places: part(2 * shape.rows, places)?.reshape(ages.places_shape)?,
+                numbers: all,
                 mask: mask.transpose()?,
                 source_mask: Tensor::zeros((shape.memories, 1, 1, shape.source_columns), DType::F32, device)?,
                 row_at: numbers(shape.memories * shape.readers)?,
                 place_of: numbers(shape.rows)?,
                 version: 0,
+                found: found.transpose()?,
             },
             recording: Recording::default(),
             used: 0,
@@ -206,9 +250,10 @@ impl Input {
         let mut ages = own.lengths().to_vec();
         ages.resize(shape.rows, 0);
         let numbers = model.age_numbers(&ages, 1, shape.columns)?;
-        put(&self.tokens, tokens)?;
-        put(&self.columns, ages.iter().map(|age| *age as u32).collect())?;
-        put(&self.places, numbers.places)?;
+        let mut all = tokens;
+        all.extend(ages.iter().map(|age| *age as u32));
+        all.extend(numbers.places);
+        put(&self.numbers, all)?;
         if let Some(mask) = &self.mask {
             // Where no column is ahead of any row there are no numbers, and the last step's must go.
             put(mask, numbers.mask.unwrap_or_else(|| vec![0.0; mask.elem_count()]))?;
@@ -266,7 +311,12 @@ impl Input {
         };
         let hidden = model.run_decoder(&input, Mode::Serve)?; // [rows, 1, width]
         let new = model.logits(&hidden)?.squeeze(D::Minus2)?; // [rows, vocab]
-        logits.slice_set(&new.contiguous()?, 0, 0)
+        logits.slice_set(&new.contiguous()?, 0, 0)?;
+        if let Some(found) = &self.found {
+            let told = found.pieces.find_from(logits, &found.firsts)?;
+            found.told.slice_set(&told, 0, 0)?;
+        }
+        Ok(())
     }
 }
 

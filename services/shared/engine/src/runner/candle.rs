@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use candle_core::{Storage, Tensor};
-use refract_model::{Cross, CrossBatch, Model, OwnKv, PairRows, Steps};
+use refract_model::{Cross, CrossBatch, Likeliest, Model, OwnKv, PairRows, Pieces, Said, Steps};
 use tracing::warn;
 
-use super::likeliest::likeliest;
 use super::{
     CrossSlot, DecodeRow, EncodeCost, EncodeJob, Layout, Logits, Page, RowMove, RowSlot, Runner, RunnerError,
     Shape,
@@ -142,14 +141,19 @@ impl ModelRunner {
             .as_ref()
             .ok_or_else(|| RunnerError::new("no cross memory"))?;
         let longest = tokens.iter().map(|t| t.len()).max().unwrap_or(0);
-        let scores = if longest == 1 {
-            let tokens: Vec<u32> = tokens.iter().map(|t| t[0]).collect();
-            match &mut self.steps {
-                Some(steps) => steps.decode(&self.model, &tokens, &mut group.own, cross),
-                None => self.model.decode(&tokens, &mut group.own, cross),
-            }
+        let best = order.iter().map(|(_, row)| row.best);
+        let takes = self.chooses && logits.as_ref().is_some_and(|l| l.takes_likeliest());
+        let pieces = if takes && best.clone().all(|n| n > 0) {
+            Pieces::of(self.model.spec().vocab, best.max().unwrap_or(0))
         } else {
-            self.model.decode_many(&tokens, &mut group.own, cross)
+            None
+        };
+        let said = match &mut self.steps {
+            Some(steps) if longest == 1 => {
+                let tokens: Vec<u32> = tokens.iter().map(|t| t[0]).collect();
+                steps.decode(&self.model, &tokens, &mut group.own, cross, pieces)
+            }
+            _ => self.told(&tokens, &mut group.own, cross, pieces),
         }
         .map_err(RunnerError::new)?;
         self.tell_refusal();
@@ -160,11 +164,9 @@ impl ModelRunner {
                 let from = i * longest + tokens.len() - row.wanted;
                 (0..row.wanted).map(move |n| (from + n, first_line[*at] + n))
             });
-            let best = order.iter().map(|(_, row)| row.best);
-            let told = if self.chooses && logits.takes_likeliest() && best.clone().all(|n| n > 0) {
-                likeliest(&scores, vocab, best.max().unwrap_or(1))?
-            } else {
-                None
+            let told = match (&said.likeliest, pieces) {
+                (Some(told), Some(pieces)) => read_likeliest(told, &pieces)?,
+                _ => None,
             };
             match told {
                 Some(mut told) => {
@@ -172,7 +174,7 @@ impl ModelRunner {
                         logits.say(to, std::mem::take(&mut told[from]));
                     }
                 }
-                None => with_numbers(&scores, |numbers| {
+                None => with_numbers(&said.logits, |numbers| {
                     for (from, to) in copies {
                         logits
                             .line_mut(to)
@@ -186,6 +188,27 @@ impl ModelRunner {
         }
         self.groups.push(group);
         Ok(())
+    }
+
+    /// A step that is not recorded.
+    fn told(
+        &self,
+        tokens: &[&[u32]],
+        own: &mut OwnKv,
+        cross: &CrossBatch,
+        pieces: Option<Pieces>,
+    ) -> Result<Said, refract_model::Error> {
+        let logits = if tokens.iter().all(|t| t.len() == 1) {
+            let tokens: Vec<u32> = tokens.iter().map(|t| t[0]).collect();
+            self.model.decode(&tokens, own, cross)?
+        } else {
+            self.model.decode_many(tokens, own, cross)?
+        };
+        let likeliest = match pieces {
+            Some(pieces) => Some(pieces.find(&logits)?),
+            None => None,
+        };
+        Ok(Said { logits, likeliest })
     }
 
     /// The rows of a group in the order of their memory, each with the index it is copied from; new rows, without one,
@@ -507,6 +530,18 @@ impl fmt::Debug for ModelRunner {
             .field("rows", &self.places.len())
             .finish_non_exhaustive()
     }
+}
+
+/// `None` where one of the lines is to be read whole.
+fn read_likeliest(told: &Tensor, pieces: &Pieces) -> Result<Option<Vec<Likeliest>>, RunnerError> {
+    let mut found = None;
+    with_numbers(told, |numbers| {
+        found = numbers
+            .chunks(pieces.width())
+            .map(|line| pieces.read(line))
+            .collect();
+    })?;
+    Ok(found)
 }
 
 /// Hands out the numbers of an f32 tensor; on a CPU without a copy.

@@ -6,84 +6,99 @@
 //! comes first, and in bf16 there are many: a token counts only if it is above the last piece's largest, so that everything as
 //! good as it is known, too.
 
-use candle_core::{D, DType, Result, Tensor};
-
-use crate::runner::{Likeliest, RunnerError};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 /// What candle's sort does in one pass of one block.
 const PIECES_MAX: usize = 1024;
 /// Pieces read beyond the tokens wanted.
 const SPARE: usize = 4;
 
-/// The `wanted` best tokens, or somewhat more, of each line of `scores` `[.., vocab]`, f32. `None` where some line cannot be told
-/// so and is to be read whole: it holds something else than finite numbers, its best are equals, or the vocabulary is small.
-pub(super) fn likeliest(
-    scores: &Tensor,
-    vocab: usize,
-    wanted: usize,
-) -> std::result::Result<Option<Vec<Likeliest>>, RunnerError> {
-    let size = vocab.div_ceil(PIECES_MAX);
-    let pieces = vocab.div_ceil(size);
-    let taken = wanted + SPARE;
-    if 2 * taken > pieces {
-        return Ok(None);
-    }
-    let read = Read {
-        vocab,
-        size,
-        taken,
-        wanted,
-    };
-    let told = read.on_device(scores, pieces).map_err(RunnerError::new)?;
-    Ok(told.chunks(read.width()).map(|line| read.line(line)).collect())
-}
-
-/// How a line is told: the numbers of the pieces taken, which pieces they are, the largest number and the sum.
-struct Read {
+/// How lines of a vocabulary are cut for so many tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pieces {
     vocab: usize,
     /// Numbers of a piece.
     size: usize,
-    taken: usize,
+    count: usize,
     wanted: usize,
 }
 
-impl Read {
-    fn width(&self) -> usize {
-        self.taken * self.size + self.taken + 2
+/// The likeliest tokens of a line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Likeliest {
+    /// In the order of their ids, with their logits: at least as many as were wanted, and all that equal one of them.
+    pub tokens: Vec<(u32, f32)>,
+    /// The logarithm of the sum of the exponentials of all logits of the line.
+    pub log_sum: f32,
+}
+
+impl Pieces {
+    /// `None` where the vocabulary is so small that a line is as well read whole.
+    pub fn of(vocab: usize, wanted: usize) -> Option<Self> {
+        let size = vocab.div_ceil(PIECES_MAX).max(1);
+        let pieces = Self {
+            vocab,
+            size,
+            count: vocab.div_ceil(size),
+            wanted,
+        };
+        (wanted > 0 && 2 * pieces.taken() <= pieces.count).then_some(pieces)
     }
 
-    fn on_device(&self, scores: &Tensor, pieces: usize) -> Result<Vec<f32>> {
+    /// Pieces of a line that are read.
+    fn taken(&self) -> usize {
+        self.wanted + SPARE
+    }
+
+    /// Numbers that a line is told in: those of the pieces taken, which pieces they are, the largest number and the sum.
+    pub fn width(&self) -> usize {
+        self.taken() * (self.size + 1) + 2
+    }
+
+    /// The number of each line's first piece, `[lines, 1]`.
+    pub(crate) fn firsts(&self, lines: usize, device: &Device) -> Result<Tensor> {
+        let firsts = (0..lines).map(|line| (line * self.count) as u32).collect();
+        Tensor::from_vec(firsts, (lines, 1), device)
+    }
+
+    /// f32 scores `[.., vocab]` to `[lines, width]`.
+    pub fn find(&self, scores: &Tensor) -> Result<Tensor> {
+        let lines = scores.elem_count() / self.vocab;
+        self.find_from(scores, &self.firsts(lines, scores.device())?)
+    }
+
+    /// The same with what [`Pieces::firsts`] gives.
+    pub(crate) fn find_from(&self, scores: &Tensor, firsts: &Tensor) -> Result<Tensor> {
         let mut lines = scores.reshape(((), self.vocab))?; // [lines, vocab]
         let (count, device) = (lines.dim(0)?, lines.device().clone());
-        if pieces * self.size > self.vocab {
-            let rest = (count, pieces * self.size - self.vocab);
+        if self.count * self.size > self.vocab {
+            let rest = (count, self.count * self.size - self.vocab);
             lines = Tensor::cat(&[&lines, &Tensor::full(f32::NEG_INFINITY, rest, &device)?], 1)?;
         }
-        let cut = lines.reshape((count, pieces, self.size))?;
-        let tops = cut.max(2)?; // [lines, pieces]
-        // A NaN has no place in a sort; the sum tells of it.
-        let least = Tensor::full(f32::MIN, tops.shape(), &device)?;
-        let tops = tops.eq(&tops)?.where_cond(&tops, &least)?;
-        let best = tops
-            .arg_sort_last_dim(false)?
-            .narrow(1, 0, self.taken)?
-            .contiguous()?; // [lines, taken]
-        let before = Tensor::arange_step(0, (count * pieces) as u32, pieces as u32, &device)?;
-        let places = best.broadcast_add(&before.unsqueeze(1)?)?.flatten_all()?;
+        let cut = lines.reshape((count, self.count, self.size))?;
+        let mut tops = cut.max(2)?; // [lines, pieces]
+        if device.is_cpu() {
+            // A GPU's comparison passes over NaN, a CPU's does not, and its sort has no place for it. The sum tells of it.
+            let least = Tensor::full(f32::MIN, tops.shape(), &device)?;
+            tops = tops.eq(&tops)?.where_cond(&tops, &least)?;
+        }
+        let best = tops.arg_sort_last_dim(false)?;
+        let best = best.narrow(1, 0, self.taken())?.contiguous()?; // [lines, taken]
+        let places = best.broadcast_add(firsts)?.flatten_all()?;
         let numbers = cut
-            .reshape((count * pieces, self.size))?
+            .reshape((count * self.count, self.size))?
             .index_select(&places, 0)?
-            .reshape((count, self.taken * self.size))?;
+            .reshape((count, self.taken() * self.size))?;
         let top = tops.max_keepdim(D::Minus1)?; // [lines, 1]
         let sum = lines.broadcast_sub(&top)?.exp()?.sum_keepdim(1)?; // [lines, 1]
-        Tensor::cat(&[&numbers, &best.to_dtype(DType::F32)?, &top, &sum], 1)? // [lines, width]
-            .flatten_all()?
-            .to_vec1()
+        Tensor::cat(&[&numbers, &best.to_dtype(DType::F32)?, &top, &sum], 1)
     }
 
-    fn line(&self, told: &[f32]) -> Option<Likeliest> {
-        let (numbers, rest) = told.split_at(self.taken * self.size);
-        let (pieces, ends) = rest.split_at(self.taken);
+    /// What one line of [`Pieces::find`] says. `None` where it says too little and the line is to be read whole: it holds something
+    /// else than finite numbers, or equals among its best.
+    pub fn read(&self, told: &[f32]) -> Option<Likeliest> {
+        let (numbers, rest) = told.split_at(self.taken() * self.size);
+        let (pieces, ends) = rest.split_at(self.taken());
         let (top, sum) = (ends[0], ends[1]);
         if !top.is_finite() || !sum.is_finite() {
             return None;
@@ -92,14 +107,14 @@ impl Read {
         let last = pieces()
             .map(|(piece, _)| piece.iter().copied().fold(f32::NEG_INFINITY, f32::max))
             .fold(f32::INFINITY, f32::min);
-        let mut found: Vec<(u32, f32)> = pieces()
+        let mut tokens: Vec<(u32, f32)> = pieces()
             .flat_map(|(piece, at)| (*at as usize * self.size..).zip(piece))
             .filter(|(_, score)| **score > last)
             .map(|(id, score)| (id as u32, *score))
             .collect();
-        found.sort_unstable_by_key(|(id, _)| *id);
-        (found.len() >= self.wanted).then(|| Likeliest {
-            tokens: found,
+        tokens.sort_unstable_by_key(|(id, _)| *id);
+        (tokens.len() >= self.wanted).then(|| Likeliest {
+            tokens,
             log_sum: top + sum.ln(),
         })
     }
@@ -107,8 +122,6 @@ impl Read {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     /// Numbers as bf16 has them, so that equals abound.
@@ -120,8 +133,10 @@ mod tests {
     }
 
     fn told(numbers: &[f32], vocab: usize, wanted: usize) -> Option<Vec<Likeliest>> {
+        let pieces = Pieces::of(vocab, wanted)?;
         let scores = Tensor::from_slice(numbers, (numbers.len() / vocab, vocab), &Device::Cpu).unwrap();
-        likeliest(&scores, vocab, wanted).unwrap()
+        let told = pieces.find(&scores).unwrap().to_vec2::<f32>().unwrap();
+        told.iter().map(|line| pieces.read(line)).collect()
     }
 
     #[test]
