@@ -81,6 +81,11 @@ template <class T> static Work affine(const Launch &l) {
     return map<T, T>("affine", [=](T x) { return T(wide(T(wide(x) * wide(scale))) + wide(shift)); })(l);
 }
 
+template <class T> static Work power(const Launch &l) {
+    float by = wide(l.get<T>(3));
+    return map<T, T>("pow", [=](T x) { return T(std::pow(wide(x), by)); }, 4)(l);
+}
+
 template <class T> static Work set(const Launch &l) {
     auto n = l.get<Size>(0), rank = l.get<Size>(1);
     auto info = l.get<const Size *>(2);
@@ -166,15 +171,32 @@ template <class T, class Id, bool ADDS> static Work scatter(const Launch &l) {
     };
 }
 
+template <class T, class Id> static Work index_add(const Launch &l) {
+    auto ids = l.get<const Id *>(0);
+    auto count = l.get<Size>(1);
+    auto x = l.get<const T *>(2);
+    auto y = l.get<T *>(3);
+    auto left = l.get<Size>(4), to = l.get<Size>(6), right = l.get<Size>(7);
+    return [=] {
+        check(ids, count * sizeof(Id), "index_add, ids"), check(x, left * count * right * sizeof(T), "index_add, from");
+        check(y, left * to * right * sizeof(T), "index_add, to");
+        for (Size i = 0; i < left * count * right; i++) {
+            Size id = below(ids[i / right % count], to, "index_add"), place = (i / (count * right) * to + id) * right + i % right;
+            y[place] = T(wide(y[place]) + wide(x[i]));
+        }
+    };
+}
+
 enum class Fold { SUM, MOST, LEAST, WHERE_MOST, WHERE_LEAST };
 
-/// Of so many numbers a block, which lie next to each other but for strides.
-template <class T, class To, Fold HOW> static Work fold(const Launch &l) {
-    auto n = l.get<Size>(0), each = l.get<Size>(1), rank = l.get<Size>(2);
+/// Of so many numbers a block, which lie next to each other but for strides; `SMALL`: a thread, and the kernel is told how many
+/// results there are, not how many numbers.
+template <class T, class To, Fold HOW, bool SMALL = false> static Work fold(const Launch &l) {
+    auto each = l.get<Size>(1), rank = l.get<Size>(2);
     auto info = l.get<const Size *>(3);
     auto x = l.get<const T *>(4);
     auto y = l.get<To *>(5);
-    Size blocks = l.blocks;
+    Size blocks = SMALL ? l.get<Size>(0) : l.blocks, n = SMALL ? blocks * each : l.get<Size>(0);
     return [=] {
         auto layout = Layout::of(rank, info, 1);
         check(x, layout.span(n) * sizeof(T), "reduction"), check(y, blocks * sizeof(To), "reduction, to");
@@ -254,6 +276,9 @@ template <class T> static void of_floats(const std::string &type) {
     add("recip", [](float x) { return 1 / x; });
     add("exp", [](float x) { return std::exp(x); });
     add("log", [](float x) { return std::log(x); });
+    add("sin", [](float x) { return std::sin(x); });
+    add("cos", [](float x) { return std::cos(x); });
+    add("erf", [](float x) { return std::erf(x); });
     add("tanh", [](float x) { return std::tanh(x); });
     add("sqr", [](float x) { return x * x; });
     add("sqrt", [](float x) { return std::sqrt(x); });
@@ -263,6 +288,7 @@ template <class T> static void of_floats(const std::string &type) {
     add("sigmoid", [](float x) { return 1 / (1 + std::exp(-x)); });
     add("gelu", [](float x) { return 0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x))); });
     add("gelu_erf", [](float x) { return 0.5f * x * (1 + std::erf(x * 0.70710678f)); });
+    kernels["upowf_" + type] = power<T>;
     kernels["asort_desc_" + type] = sort<T>;
     kernels["softmax_" + type] = softmax<T>;
     kernels["rmsnorm_" + type] = norm<T, false>;
@@ -274,6 +300,7 @@ template <class T, class Id> static void by_ids(const std::string &type, const s
     kernels["gather_" + ids + "_" + type] = gather<T, Id>;
     kernels["s_" + ids + "_" + type] = scatter<T, Id, false>;
     kernels["sa_" + ids + "_" + type] = scatter<T, Id, true>;
+    kernels["ia_" + ids + "_" + type] = index_add<T, Id>;
     kernels["where_" + ids + "_" + type] = where<T, Id>;
 }
 
@@ -284,6 +311,7 @@ template <class T> static void of_all(const std::string &type) {
     kernels["ucopy_" + type] = map<T, T>("copy", [](T x) { return x; });
     by_ids<T, uint32_t>(type, "u32"), by_ids<T, int64_t>(type, "i64"), by_ids<T, uint8_t>(type, "u8");
     kernels["fast_sum_" + type] = fold<T, T, Fold::SUM>;
+    kernels["fast_sum_small_" + type] = fold<T, T, Fold::SUM, true>;
     kernels["fast_max_" + type] = fold<T, T, Fold::MOST>;
     kernels["fast_min_" + type] = fold<T, T, Fold::LEAST>;
     kernels["fast_argmax_" + type] = fold<T, uint32_t, Fold::WHERE_MOST>;
