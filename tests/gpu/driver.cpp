@@ -1,6 +1,7 @@
 // The driver: memory, streams, recordings. Names and numbers are those of the CUDA driver API.
 #include "standin.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,7 +24,10 @@ struct Block {
     bool recorded;
 };
 static std::map<Address, Block> blocks;
-static Size used, most;
+/// In use, the most of it, and the most since that was last reset.
+static Size used, most, high;
+/// Of all recordings.
+static Size reserved;
 static uint64_t kept_when_freed;
 static Stream own_stream;
 /// What this thread is recording.
@@ -61,7 +65,9 @@ static Address take(Size bytes, bool recorded) {
     blocks[Address(at)] = {bytes ? bytes : 1, true, recorded};
     if (!recorded) {
         used += bytes;
-        if (used > most) most = used;
+        most = std::max(most, used), high = std::max(high, used);
+    } else {
+        reserved += bytes;
     }
     return Address(at);
 }
@@ -107,19 +113,24 @@ Status cuCtxSynchronize() {
 
 Status cuMemGetInfo_v2(Size *free, Size *total) {
     MY_TURN;
-    return *free = TOTAL - used, *total = TOTAL, FINE;
+    return *free = TOTAL - (kept_when_freed ? most : used) - reserved, *total = TOTAL, FINE;
 }
 Status cuDeviceGetMemPool(void **pool, int) { return *pool = &blocks, FINE; }
 Status cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = &blocks, FINE; }
 Status cuMemPoolSetAttribute(void *, int attribute, uint64_t *value) {
     MY_TURN;
     if (attribute == 4) kept_when_freed = *value;
+    if (attribute == 8) high = used;
     return FINE;
 }
-// 5: reserved, 7: used.
+// 5: reserved, 7: used, 8: the most used.
 Status cuMemPoolGetAttribute(void *, int attribute, uint64_t *value) {
     MY_TURN;
-    return *value = attribute == 4 ? kept_when_freed : attribute == 5 || attribute == 7 ? used : 0, FINE;
+    return *value = attribute == 4 ? kept_when_freed : attribute == 5 ? (kept_when_freed ? most : used) : attribute == 7 ? used : attribute == 8 ? high : 0, FINE;
+}
+Status cuDeviceGetGraphMemAttribute(int, int, uint64_t *value) {
+    MY_TURN;
+    return *value = reserved, FINE;
 }
 Status cuMemAllocAsync(Address *at, Size bytes, Stream *handle) {
     MY_TURN;
@@ -220,7 +231,7 @@ Status cuGraphLaunch(Graph *graph, Stream *handle) {
 Status cuGraphExecDestroy(Graph *) { return FINE; }
 Status cuGraphDestroy(Graph *graph) {
     MY_TURN;
-    for (Address at : graph->own) munmap((void *)at, blocks[at].bytes), blocks.erase(at);
+    for (Address at : graph->own) reserved -= blocks[at].bytes, munmap((void *)at, blocks[at].bytes), blocks.erase(at);
     return delete graph, FINE;
 }
 }

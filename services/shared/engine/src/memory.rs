@@ -178,17 +178,22 @@ fn largest(config: &Config, shape: &Shape, page_tokens: usize) -> Entry {
 /// What a process has taken of its device or of the machine, to compare with a later look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Taken {
-    /// Bytes that are taken now.
+    /// Bytes that are taken now; of a device, the most since the last look.
     now: u64,
     /// The most so far, where the system remembers.
     most: u64,
 }
 
 impl Taken {
-    pub(crate) fn look(runner: &impl Runner) -> Self {
-        if let Some(free) = runner.memory_free() {
-            // Only differences count.
-            let now = u64::MAX / 2 - free;
+    /// A first look, from which growth is counted.
+    pub(crate) fn begin(runner: &mut impl Runner) -> Self {
+        // What a device has used until now, loading for instance, does not count.
+        let _before = runner.memory_peak();
+        Self::look(runner)
+    }
+
+    pub(crate) fn look(runner: &mut impl Runner) -> Self {
+        if let Some(now) = runner.memory_peak() {
             return Self { now, most: 0 };
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

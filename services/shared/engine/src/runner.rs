@@ -213,6 +213,10 @@ impl Runner for Box<dyn Runner> {
     fn memory_free(&self) -> Option<u64> {
         (**self).memory_free()
     }
+
+    fn memory_peak(&mut self) -> Option<u64> {
+        (**self).memory_peak()
+    }
 }
 
 /// Owns a model and its memory on a device. Called from one thread.
@@ -249,6 +253,11 @@ pub trait Runner: Send {
 
     /// Free bytes of the device that holds decode memory. `None`: it is the process's own memory, and the system knows.
     fn memory_free(&self) -> Option<u64> {
+        None
+    }
+
+    /// The most bytes that were in use on such a device since this was last asked, whoever used them.
+    fn memory_peak(&mut self) -> Option<u64> {
         None
     }
 }

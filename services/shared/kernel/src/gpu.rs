@@ -5,5 +5,5 @@ mod memory;
 mod product;
 
 pub use graph::{Graph, order_by_stream, warm};
-pub use memory::{free, keep_freed};
+pub use memory::{free, keep_freed, peak};
 pub use product::AddProduct;

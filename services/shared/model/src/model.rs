@@ -466,6 +466,15 @@ impl Model {
         None
     }
 
+    /// The most bytes of the device in use since this was last asked; `None` on a CPU.
+    pub fn memory_peak(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(cuda) = self.device() {
+            return refract_kernel::gpu::peak(cuda).ok();
+        }
+        None
+    }
+
     pub(crate) fn geometry(&self) -> Geometry {
         let spec = self.spec();
         let (dtype, heads) = match self {

@@ -118,7 +118,7 @@ struct Active {
 }
 
 impl<R: Runner> Loop<R> {
-    fn new(runner: R, shared: Arc<Shared>) -> Self {
+    fn new(mut runner: R, shared: Arc<Shared>) -> Self {
         let mut scheduler = Scheduler::new(Limits::new(&shared.config, shared.shape.encode_cost));
         let room = shared.room();
         // Nobody waits yet.
@@ -127,7 +127,7 @@ impl<R: Runner> Loop<R> {
             kv_tokens_total: room.tokens,
             ..Stats::default()
         };
-        let taken = Taken::look(&runner);
+        let taken = Taken::begin(&mut runner);
         shared.stats.write(&stats);
         Self {
             runner,
@@ -206,7 +206,7 @@ impl<R: Runner> Loop<R> {
         if self.shared.budget.is_some() && *self.shared.health.borrow() == Health::Starting {
             let working = self
                 .taken
-                .growth(Taken::look(&self.runner))
+                .growth(Taken::look(&mut self.runner))
                 .saturating_sub(held as u64);
             self.stats.working_bytes = self.stats.working_bytes.max(working);
             self.shared

@@ -520,6 +520,10 @@ impl Runner for ModelRunner {
     fn memory_free(&self) -> Option<u64> {
         self.model.memory_free()
     }
+
+    fn memory_peak(&mut self) -> Option<u64> {
+        self.model.memory_peak()
+    }
 }
 
 impl fmt::Debug for ModelRunner {

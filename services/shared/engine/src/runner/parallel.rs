@@ -56,6 +56,8 @@ struct Rank {
     thread: Option<JoinHandle<()>>,
     /// As of its last answer.
     held: Held,
+    /// The most of its answers since that was asked.
+    peak: Option<u64>,
 }
 
 /// What all ranks are told.
@@ -106,6 +108,8 @@ struct Held {
     bytes: usize,
     /// Free on its device, if it has one of its own.
     free: Option<u64>,
+    /// The most in use there since the answer before.
+    peak: Option<u64>,
 }
 
 enum Said {
@@ -116,6 +120,13 @@ enum Said {
     Failed(RunnerError),
     /// It says nothing more.
     Died(String),
+}
+
+impl Rank {
+    fn hold(&mut self, held: Held) {
+        self.peak = self.peak.max(held.peak);
+        self.held = held;
+    }
 }
 
 /// How ranks meet.
@@ -173,6 +184,7 @@ impl ParallelRunner {
                 tasks,
                 thread: Some(thread),
                 held: Held::default(),
+                peak: None,
             });
         }
         let mut loaded = None;
@@ -183,7 +195,7 @@ impl ParallelRunner {
                     rank,
                     held,
                 }) => {
-                    ranks[rank].held = held;
+                    ranks[rank].hold(held);
                     loaded = Some((*shape, page));
                     continue;
                 }
@@ -267,7 +279,7 @@ impl ParallelRunner {
                 }
             };
             heard[answer.rank] = true;
-            self.ranks[answer.rank].held = answer.held;
+            self.ranks[answer.rank].hold(answer.held);
             match answer.said {
                 Said::Done(logits) if answer.rank == 0 => first = logits,
                 Said::Done(_) | Said::Loaded(..) => {}
@@ -338,12 +350,15 @@ fn serve(
             return;
         }
     };
-    let held = |runner: &ModelRunner| Held {
+    let held = |runner: &mut ModelRunner| Held {
         bytes: runner.bytes(),
         free: runner.memory_free(),
+        peak: runner.memory_peak(),
     };
+    // What loading took is over.
+    let _loading = runner.memory_peak();
     let loaded = Said::Loaded(Box::new(runner.shape()), runner.page());
-    let mut heard = say(loaded, held(&runner));
+    let mut heard = say(loaded, held(&mut runner));
     while heard && let Ok(task) = inbox.recv() {
         let done = match task {
             Task::Encode(prompts) => runner.encode(&jobs(&prompts)).map(|()| Answers::default()),
@@ -367,7 +382,7 @@ fn serve(
             }
         };
         let said = done.map_or_else(Said::Failed, Said::Done);
-        heard = say(said, held(&runner));
+        heard = say(said, held(&mut runner));
     }
 }
 
@@ -490,6 +505,12 @@ impl Runner for ParallelRunner {
     /// Of the device that has least.
     fn memory_free(&self) -> Option<u64> {
         self.ranks.iter().filter_map(|rank| rank.held.free).min()
+    }
+
+    /// Of the device that has used most.
+    fn memory_peak(&mut self) -> Option<u64> {
+        let peak = |rank: &mut Rank| rank.peak.take().or(rank.held.peak);
+        self.ranks.iter_mut().filter_map(peak).max()
     }
 }
 

@@ -4,7 +4,9 @@
 
 use candle_core::CudaDevice;
 use candle_core::cuda::cudarc::driver::result::{device, mem_pool};
-use candle_core::cuda::cudarc::driver::sys::{CUdevice_attribute, CUmemPool_attribute, CUmemoryPool};
+use candle_core::cuda::cudarc::driver::sys::{
+    CUdevice_attribute, CUgraphMem_attribute, CUmemPool_attribute, CUmemoryPool, cuDeviceGetGraphMemAttribute,
+};
 use candle_core::cuda::cudarc::driver::{CudaContext, DriverError};
 
 /// Leaves freed memory with the process. Unless told so, a driver gives it back to the system whenever a stream is waited for
@@ -36,6 +38,28 @@ pub fn free(device: &CudaDevice) -> Result<u64, DriverError> {
         None => 0,
     };
     Ok(free as u64 + kept)
+}
+
+/// The most bytes that this process has had in use since this was last asked: buffers, and what recorded work has reserved.
+pub fn peak(device: &CudaDevice) -> Result<u64, DriverError> {
+    let stream = device.cuda_stream();
+    let Some(pool) = pool(stream.context())? else {
+        let (free, total) = stream.context().mem_get_info()?;
+        return Ok((total - free) as u64);
+    };
+    let mut recorded = 0_u64;
+    let reserved = CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT;
+    let high = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    let used = number(pool, high)?;
+    let mut from_now_on = 0_u64;
+    // SAFETY: the device is that of an open context, the pool the driver's own; both attributes are `cuuint64_t`. Writing 0 to a high
+    // watermark lowers it to what is used now.
+    unsafe {
+        cuDeviceGetGraphMemAttribute(stream.context().cu_device(), reserved, (&raw mut recorded).cast())
+            .result()?;
+        mem_pool::set_attribute(pool, high, (&raw mut from_now_on).cast())?;
+    }
+    Ok(used + recorded)
 }
 
 /// Where a device's buffers come from; `None` where it has no pools.
