@@ -41,9 +41,9 @@ void refuse(const std::string &what) {
 
 Stream *stream_of(Stream *handle) { return uintptr_t(handle) > 2 ? handle : &own_stream; }
 
-void tell(Stream *stream, Work work) {
+void tell(Stream *stream, Work work, bool waits) {
     if (!stream->recording) return work();
-    if (!stream->spoilt) stream->recording->work.push_back(std::move(work));
+    if (!stream->spoilt) stream->recording->work.push_back({std::move(work), waits});
 }
 
 void check(const void *begin, Size bytes, const char *who) {
@@ -94,7 +94,11 @@ static void report() {
 }
 
 extern "C" {
-Status cuInit(unsigned) { return std::atexit(report), FINE; }
+Status cuInit(unsigned) {
+    // Each device asks.
+    static const int once = std::atexit(report);
+    return once;
+}
 Status cuGetErrorString(Status status, const char **text) { return *text = status == NOT_WHILE_CAPTURING ? "operation not permitted when stream is capturing" : "the stand-in refuses", FINE; }
 Status cuGetErrorName(Status, const char **name) { return *name = "STAND_IN", FINE; }
 Status cuDeviceGet(int *device, int number) { return number < DEVICES ? (*device = number, FINE) : NO_DEVICE; }
@@ -222,11 +226,17 @@ Status cuStreamEndCapture(Stream *handle, Graph **graph) {
 Status cuGraphInstantiateWithFlags(Graph **runnable, Graph *graph, unsigned long long) { return *runnable = graph, FINE; }
 Status cuGraphUpload(Graph *, Stream *) { return FINE; }
 Status cuGraphLaunch(Graph *graph, Stream *handle) {
-    MY_TURN;
     if (stream_of(handle)->recording) return spoil(stream_of(handle), "a replay");
-    counts.replays++;
-    for (const Work &work : graph->work) work();
-    return FINE;
+    for (const Recorded &next : graph->work) {
+        if (next.waits) {
+            next.work();
+        } else {
+            MY_TURN;
+            next.work();
+        }
+    }
+    MY_TURN;
+    return counts.replays++, FINE;
 }
 Status cuGraphExecDestroy(Graph *) { return FINE; }
 Status cuGraphDestroy(Graph *graph) {

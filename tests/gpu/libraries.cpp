@@ -163,27 +163,31 @@ Status ncclCommDestroy(Comm *) { return FINE; }
 Status ncclCommAbort(Comm *) { return FINE; }
 const char *ncclGetErrorString(Status) { return "the stand-in refuses"; }
 Status ncclAllReduce(const void *from, void *to, Size count, int type, int, Comm *comm, Stream *handle) {
-    if (type != NCCL_F32 || stream_of(handle)->recording) refuse("a sum over ranks that is not known here");
-    World &world = *comm->world;
-    std::unique_lock<std::mutex> held(world.lock);
-    world.given[comm->rank] = {(const float *)from, count};
-    world.meet(held, [&] {
-        world.same(count), world.sum.assign(count, 0);
-        for (auto &part : world.given)
-            for (Size i = 0; i < count; i++) world.sum[i] += part.first[i];
-    });
-    std::memcpy(to, world.sum.data(), 4 * count);
-    world.meet(held, [] {});
-    return FINE;
+    if (type != NCCL_F32) refuse("ranks sum something else than f32");
+    auto sum = [=] {
+        World &world = *comm->world;
+        std::unique_lock<std::mutex> held(world.lock);
+        world.given[comm->rank] = {(const float *)from, count};
+        world.meet(held, [&] {
+            world.same(count), world.sum.assign(count, 0);
+            for (auto &part : world.given)
+                for (Size i = 0; i < count; i++) world.sum[i] += part.first[i];
+        });
+        std::memcpy(to, world.sum.data(), 4 * count);
+        world.meet(held, [] {});
+    };
+    return tell(stream_of(handle), sum, true), FINE;
 }
 Status ncclAllGather(const void *from, void *to, Size count, int type, Comm *comm, Stream *handle) {
-    if (type != NCCL_F32 || stream_of(handle)->recording) refuse("a gathering of ranks that is not known here");
-    World &world = *comm->world;
-    std::unique_lock<std::mutex> held(world.lock);
-    world.given[comm->rank] = {(const float *)from, count};
-    world.meet(held, [&] { world.same(count); });
-    for (int rank = 0; rank < world.ranks; rank++) std::memcpy((float *)to + rank * count, world.given[rank].first, 4 * count);
-    world.meet(held, [] {});
-    return FINE;
+    if (type != NCCL_F32) refuse("ranks gather something else than f32");
+    auto gather = [=] {
+        World &world = *comm->world;
+        std::unique_lock<std::mutex> held(world.lock);
+        world.given[comm->rank] = {(const float *)from, count};
+        world.meet(held, [&] { world.same(count); });
+        for (int rank = 0; rank < world.ranks; rank++) std::memcpy((float *)to + rank * count, world.given[rank].first, 4 * count);
+        world.meet(held, [] {});
+    };
+    return tell(stream_of(handle), gather, true), FINE;
 }
 }

@@ -23,9 +23,15 @@ using Work = std::function<void()>;
 
 constexpr Status FINE = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, NOT_WHILE_CAPTURING = 900, CAPTURE_INVALIDATED = 901;
 
+/// Work of a recording: what waits for other ranks leaves them their turn.
+struct Recorded {
+    Work work;
+    bool waits;
+};
+
 /// Recorded work, and the memory that it takes and gives back itself.
 struct Graph {
-    std::vector<Work> work;
+    std::vector<Recorded> work;
     std::set<Address> own;
 };
 
@@ -42,8 +48,8 @@ extern std::recursive_mutex turn;
 [[noreturn]] void refuse(const std::string &what);
 /// The stream of that handle; 0 to 2 are the driver's own.
 Stream *stream_of(Stream *handle);
-/// Does the work now, or keeps it for the recording.
-void tell(Stream *stream, Work work);
+/// Does the work now, or keeps it for the recording. The caller holds the turn unless the work waits.
+void tell(Stream *stream, Work work, bool waits = false);
 /// Refuses unless `bytes` from `begin` on are memory that is there.
 void check(const void *begin, Size bytes, const char *who);
 

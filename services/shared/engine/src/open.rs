@@ -146,6 +146,7 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
                 devices: several.to_vec(),
                 dtype,
                 patience: options.rank_wait,
+                record_steps: options.record_steps && several.iter().all(|device| device.is_gpu()),
             };
             (Box::new(ParallelRunner::load(dir.to_owned(), &parallel)?), None)
         }

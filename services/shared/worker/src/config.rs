@@ -80,7 +80,7 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub rank_wait: Duration,
     /// Whether a GPU records its decode steps as CUDA graphs, one for each of a few shapes, and repeats them in one call each. A
-    /// device that refuses is told every step, as without this. Ranks together do not record. Default true.
+    /// device that refuses is told every step, as without this. Default true.
     pub record_steps: bool,
     /// `auto`, `scalar`, `avx2`, `avxvnni`, `vnni` or `amx`; one that the machine lacks is refused. Default `auto`.
     pub instruction_set: InstructionSet,

@@ -78,7 +78,7 @@ impl ModelRunner {
         Self { chooses, ..self }
     }
 
-    /// The same, recording its steps or not. What ranks do together is not recorded: a rank is left out.
+    /// The same, recording its steps or not.
     pub fn recording(self, records: bool) -> Self {
         let steps = records.then(Steps::default);
         Self { steps, ..self }

@@ -34,6 +34,8 @@ pub struct ParallelOptions {
     pub dtype: Dtype,
     /// How long one step may take before a rank counts as dead. Loading has no limit.
     pub patience: Duration,
+    /// Whether steps of fixed shapes are recorded and repeated. Ranks whose devices meet by the host cannot: they are told every step.
+    pub record_steps: bool,
 }
 
 pub struct ParallelRunner {
@@ -167,11 +169,19 @@ impl ParallelRunner {
         let mut ranks = Vec::with_capacity(count);
         for ((rank, device), seat) in options.devices.iter().copied().enumerate().zip(seats) {
             let (tasks, inbox) = sync_channel(1);
-            let (dir, dtype, sender) = (dir.clone(), options.dtype, sender.clone());
+            let sender = sender.clone();
+            let by_host = matches!(seat, Seat::InProcess(_)) && device.is_gpu();
+            let post = Post {
+                dir: dir.clone(),
+                dtype: options.dtype,
+                device,
+                seat,
+                records: options.record_steps && !by_host,
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("rank {rank}"))
                 .spawn(move || {
-                    let work = AssertUnwindSafe(|| serve(rank, dir, dtype, device, seat, &inbox, &sender));
+                    let work = AssertUnwindSafe(|| serve(rank, post, &inbox, &sender));
                     if let Err(panic) = catch_unwind(work) {
                         let said = Said::Died(format!("panic: {}", crate::engine::message(&*panic)));
                         // Nobody is there to hear it only where the runner has gone as well.
@@ -318,30 +328,31 @@ fn bind(devices: &[DeviceName]) -> Result<(Bond, Vec<Seat>), RunnerError> {
     Ok((bond, seats.into_iter().map(Seat::InProcess).collect()))
 }
 
-/// A rank's life.
-fn serve(
-    rank: usize,
+/// What a rank is given to begin with.
+struct Post {
     dir: PathBuf,
     dtype: Dtype,
     device: DeviceName,
     seat: Seat,
-    inbox: &Receiver<Task>,
-    answers: &SyncSender<Answer>,
-) {
+    records: bool,
+}
+
+/// A rank's life.
+fn serve(rank: usize, post: Post, inbox: &Receiver<Task>, answers: &SyncSender<Answer>) {
     let say = |said, held| answers.send(Answer { rank, said, held }).is_ok();
     let load = || -> Result<ModelRunner, RunnerError> {
-        let device = device.open()?;
-        let collective: Arc<dyn Collective> = match seat {
+        let device = post.device.open()?;
+        let collective: Arc<dyn Collective> = match post.seat {
             Seat::InProcess(own) => Arc::new(own),
             #[cfg(feature = "nccl")]
             Seat::Nccl(own) => own.take(&device).map_err(RunnerError::new)?,
         };
         let options = LoadOptions {
-            dtype,
+            dtype: post.dtype,
             device,
             collective: Some(collective),
         };
-        Ok(ModelRunner::new(Model::load(&dir, &options)?).recording(false))
+        Ok(ModelRunner::new(Model::load(&post.dir, &options)?).recording(post.records))
     };
     let mut runner = match load() {
         Ok(runner) => runner,
@@ -550,6 +561,7 @@ mod tests {
             devices: vec![DeviceName::Cpu; ranks],
             dtype: Dtype::F32,
             patience,
+            record_steps: false,
         };
         ParallelRunner::load(dir.into(), &options)
     }

@@ -314,8 +314,13 @@ impl Runner for Scripted {
     }
 
     fn memory_free(&self) -> Option<u64> {
+        // What a step works with is free again when it is over.
         let memory = self.memory.as_ref()?;
-        Some(memory.free.saturating_sub(self.taken(memory)))
+        Some(memory.free.saturating_sub(self.bytes() as u64))
+    }
+
+    fn memory_peak(&mut self) -> Option<u64> {
+        self.memory.as_ref().map(|memory| self.taken(memory))
     }
 }
 
