@@ -6,6 +6,8 @@
 //! A rank that dies, parts with the others over an error, or does not answer within `patience` ends the runner for good: a
 //! fatal error, after which a process leaves service. Nobody waits for it without a limit.
 
+mod rank;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,13 +16,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use refract_model::parallel::{self, Collective, InProcess};
-use refract_model::{Dtype, LoadOptions, Model, PairRows};
+use refract_model::Dtype;
+use refract_model::parallel::{self, InProcess};
 
-use super::{
-    CrossSlot, DecodeRow, EncodeJob, Likeliest, Logits, ModelRunner, Page, RowMove, RowSlot, Runner,
-    RunnerError, Shape,
-};
+use self::rank::{Answer, Answers, Held, Post, Prompt, Row, Said, Seat, Task, serve};
+use super::{CrossSlot, DecodeRow, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape};
 use crate::device::DeviceName;
 
 /// What a rank that has failed leaves the others to fail as well, or to be seen waiting for it.
@@ -62,68 +62,6 @@ struct Rank {
     peak: Option<u64>,
 }
 
-/// What all ranks are told.
-#[derive(Clone)]
-enum Task {
-    Encode(Arc<Vec<Prompt>>),
-    /// With room for the logits where they are wanted.
-    Decode(Arc<Vec<Row>>, Option<Answers>),
-    Reorder(Arc<Vec<RowMove>>),
-    ReleaseRows(Arc<Vec<RowSlot>>),
-    ReleaseCross(CrossSlot),
-    #[cfg(test)]
-    Test(fn(usize)),
-}
-
-struct Prompt {
-    cross: CrossSlot,
-    ids: Vec<u32>,
-    pairs: Option<PairRows>,
-}
-
-struct Row {
-    row: RowSlot,
-    cross: CrossSlot,
-    ids: Vec<u32>,
-    kept: usize,
-    wanted: usize,
-    best: usize,
-}
-
-/// Room for logits, as [`Logits`] lays it out.
-#[derive(Clone, Debug, Default)]
-struct Answers {
-    lines: Vec<f32>,
-    likeliest: Vec<Option<Likeliest>>,
-}
-
-struct Answer {
-    rank: usize,
-    said: Said,
-    held: Held,
-}
-
-/// A rank's memory.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    /// Of decode memory.
-    bytes: usize,
-    /// Free on its device, if it has one of its own.
-    free: Option<u64>,
-    /// The most in use there since the answer before.
-    peak: Option<u64>,
-}
-
-enum Said {
-    /// With the pieces that its decode memory comes in.
-    Loaded(Box<Shape>, Option<Page>),
-    /// With the logits, where they were wanted.
-    Done(Answers),
-    Failed(RunnerError),
-    /// It says nothing more.
-    Died(String),
-}
-
 impl Rank {
     fn hold(&mut self, held: Held) {
         self.peak = self.peak.max(held.peak);
@@ -147,13 +85,6 @@ impl Bond {
             Self::Nccl => {}
         }
     }
-}
-
-/// A rank's own end of the bond; taken up on its thread.
-enum Seat {
-    InProcess(InProcess),
-    #[cfg(feature = "nccl")]
-    Nccl(parallel::nccl::Seat),
 }
 
 impl ParallelRunner {
@@ -326,108 +257,6 @@ fn bind(devices: &[DeviceName]) -> Result<(Bond, Vec<Seat>), RunnerError> {
     let seats = InProcess::new(devices.len());
     let bond = Bond::InProcess(seats[0].bond());
     Ok((bond, seats.into_iter().map(Seat::InProcess).collect()))
-}
-
-/// What a rank is given to begin with.
-struct Post {
-    dir: PathBuf,
-    dtype: Dtype,
-    device: DeviceName,
-    seat: Seat,
-    records: bool,
-}
-
-/// A rank's life.
-fn serve(rank: usize, post: Post, inbox: &Receiver<Task>, answers: &SyncSender<Answer>) {
-    let say = |said, held| answers.send(Answer { rank, said, held }).is_ok();
-    let load = || -> Result<ModelRunner, RunnerError> {
-        let device = post.device.open()?;
-        let collective: Arc<dyn Collective> = match post.seat {
-            Seat::InProcess(own) => Arc::new(own),
-            #[cfg(feature = "nccl")]
-            Seat::Nccl(own) => own.take(&device).map_err(RunnerError::new)?,
-        };
-        let options = LoadOptions {
-            dtype: post.dtype,
-            device,
-            collective: Some(collective),
-        };
-        Ok(ModelRunner::new(Model::load(&post.dir, &options)?).recording(post.records))
-    };
-    let mut runner = match load() {
-        Ok(runner) => runner,
-        Err(error) => {
-            say(Said::Failed(error), Held::default());
-            return;
-        }
-    };
-    let held = |runner: &mut ModelRunner| Held {
-        bytes: runner.bytes(),
-        free: runner.memory_free(),
-        peak: runner.memory_peak(),
-    };
-    // What loading took is over.
-    let _loading = runner.memory_peak();
-    let loaded = Said::Loaded(Box::new(runner.shape()), runner.page());
-    let mut heard = say(loaded, held(&mut runner));
-    while heard && let Ok(task) = inbox.recv() {
-        let done = match task {
-            Task::Encode(prompts) => runner.encode(&jobs(&prompts)).map(|()| Answers::default()),
-            Task::Decode(rows, room) => decode(&mut runner, &rows, room),
-            Task::Reorder(moves) => {
-                runner.reorder(&moves);
-                Ok(Answers::default())
-            }
-            Task::ReleaseRows(rows) => {
-                runner.release_rows(&rows);
-                Ok(Answers::default())
-            }
-            Task::ReleaseCross(cross) => {
-                runner.release_cross(cross);
-                Ok(Answers::default())
-            }
-            #[cfg(test)]
-            Task::Test(work) => {
-                work(rank);
-                Ok(Answers::default())
-            }
-        };
-        let said = done.map_or_else(Said::Failed, Said::Done);
-        heard = say(said, held(&mut runner));
-    }
-}
-
-fn jobs(prompts: &[Prompt]) -> Vec<EncodeJob<'_>> {
-    prompts
-        .iter()
-        .map(|prompt| EncodeJob {
-            cross: prompt.cross,
-            ids: &prompt.ids,
-            pairs: prompt.pairs,
-        })
-        .collect()
-}
-
-fn decode(runner: &mut ModelRunner, rows: &[Row], room: Option<Answers>) -> Result<Answers, RunnerError> {
-    let rows: Vec<DecodeRow<'_>> = rows
-        .iter()
-        .map(|r| DecodeRow {
-            row: r.row,
-            cross: r.cross,
-            ids: &r.ids,
-            kept: r.kept,
-            wanted: r.wanted,
-            best: r.best,
-        })
-        .collect();
-    let Some(mut room) = room else {
-        runner.decode_for(&rows, None)?;
-        return Ok(Answers::default());
-    };
-    let vocab = runner.shape().vocab;
-    let mut logits = Logits::with_likeliest(vocab, &mut room.lines, &mut room.likeliest);
-    runner.decode_for(&rows, Some(&mut logits))?;
-    Ok(room)
 }
 
 impl Runner for ParallelRunner {
