@@ -14,25 +14,14 @@ import subprocess
 from pathlib import Path
 
 from engines import FILES, close, peers, random_model, refract, whole_xxl
+from loads import NEW, SOURCE, drawn_prompts, in_turns
 from report import Report, chart
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "services/refract/demo"
-SOURCE, NEW = 160, 48
 # By batch, on a processor with AMX; on any other.
 GOALS = {1: 2.0, 4: 2.5, 16: 3.0, 32: 3.0}
 GOAL_WITHOUT_AMX = 1.5
-
-
-def in_turns(engines, rounds, job):
-    """Results of each engine over the rounds; one round before is not counted."""
-    found = {engine.name: [] for engine in engines}
-    for number in range(rounds + 1):
-        for engine in engines:
-            result = job(engine)
-            if number:
-                found[engine.name].append(result)
-    return found
 
 
 def spent(results, key="cpu"):
@@ -43,10 +32,6 @@ def ratio(slow, fast, key="cpu"):
     """How many times faster, round by round: neighbours in time are compared."""
     each = sorted(s[key] / f[key] for s, f in zip(slow, fast))
     return statistics.median(each), (each[0], each[-1])
-
-
-def drawn_prompts(count, vocab, source=SOURCE):
-    return [[4 + (i * 7919 + j * 104_729) % (vocab - 4) for j in range(source)] for i in range(count)]
 
 
 def side_by_side(args, report, what, engines, cases, pairs):

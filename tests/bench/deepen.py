@@ -10,8 +10,16 @@ ONCE = "relative_attention_bias"
 CHUNK = 1 << 24
 
 
-def deepened(directory, out, layers):
-    """Writes `directory`, a T5 with one layer in the encoder and one in the decoder, to `out` with so many of each."""
+def halved(numbers):
+    """f32 as bf16: the upper half of each."""
+    half = bytearray(len(numbers) // 2)
+    half[0::2], half[1::2] = numbers[2::4], numbers[3::4]
+    return half
+
+
+def deepened(directory, out, layers, halves=False):
+    """Writes `directory`, a T5 with one layer in the encoder and one in the decoder, to `out` with so many of each; with `halves`,
+    what is f32 becomes bf16."""
     out.mkdir(parents=True, exist_ok=True)
     config = json.loads((directory / "config.json").read_text())
     config["num_layers"] = config["num_decoder_layers"] = layers
@@ -23,7 +31,7 @@ def deepened(directory, out, layers):
         plan, at = {}, 0
         # Numbers of four bytes first: then all are aligned.
         for name, of in sorted(header.items(), key=lambda it: (it[1]["dtype"] != "F32", it[0])):
-            first, last = of["data_offsets"]
+            first, last = (n // (2 if halves else 1) for n in of["data_offsets"])
             copies = layers if ".block.0." in name and ONCE not in name else 1
             for layer in range(copies):
                 place = at + layer * (last - first)
@@ -31,7 +39,10 @@ def deepened(directory, out, layers):
             at += copies * (last - first)
         head = {"__metadata__": metadata} if metadata else {}
         head |= {
-            name: {"dtype": of["dtype"], "shape": of["shape"], "data_offsets": [place, place + of["data_offsets"][1] - of["data_offsets"][0]]}
+            name: {
+                "dtype": "BF16" if halves else of["dtype"], "shape": of["shape"],
+                "data_offsets": [place, place + (of["data_offsets"][1] - of["data_offsets"][0]) // (2 if halves else 1)],
+            }
             for name, (of, place) in plan.items()
         }
         text = json.dumps(head).encode()
@@ -42,7 +53,8 @@ def deepened(directory, out, layers):
                 first, last = of["data_offsets"]
                 source.seek(begin + first)
                 for offset in range(first, last, CHUNK):
-                    to.write(source.read(min(CHUNK, last - offset)))
+                    numbers = source.read(min(CHUNK, last - offset))
+                    to.write(halved(numbers) if halves else numbers)
                 if number % 100 == 0:
                     print(f"    {to.tell() >> 30} of {at >> 30} GiB", end="\r", file=sys.stderr, flush=True)
     (out / "model.safetensors.part").rename(out / "model.safetensors")

@@ -3,6 +3,7 @@
     peer.py ctranslate2 DIR int8|float32 THREADS       DIR holds a converted model
     peer.py transformers DIR float32|bfloat16 THREADS
     peer.py onnx DIR int8|float32 THREADS              DIR holds exported graphs
+    peer.py transformers DIR bfloat16 THREADS cuda:0  on a GPU
     peer.py convert DIR OUT int8|float32               writes a CTranslate2 model and nothing else
     peer.py export DIR OUT int8|float32                writes ONNX graphs (encoder, first decoder step, later steps)
 
@@ -107,13 +108,13 @@ def onnx(directory, kind, threads):
     return generating(model), f"ONNX Runtime {onnxruntime.__version__} {kind}"
 
 
-def transformers(directory, kind, threads):
+def transformers(directory, kind, threads, device="cpu"):
     import torch
     import transformers as library
 
     torch.set_num_threads(threads)
-    model = library.AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=getattr(torch, kind)).eval()
-    about = f"transformers {library.__version__}, torch {torch.__version__.split('+')[0]}, {kind}"
+    model = library.AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=getattr(torch, kind)).to(device).eval()
+    about = f"transformers {library.__version__}, torch {torch.__version__.split('+')[0]}, {kind} on {device}"
     return generating(model), about
 
 
@@ -128,7 +129,7 @@ def generating(model):
         mask = torch.tensor([[1] * len(p) + [0] * (longest - len(p)) for p in prompts])
         with torch.inference_mode():
             out = model.generate(
-                ids, attention_mask=mask, num_beams=beams, do_sample=False, max_new_tokens=new,
+                ids.to(model.device), attention_mask=mask.to(model.device), num_beams=beams, do_sample=False, max_new_tokens=new,
                 min_new_tokens=new if exact else None,
             )
         return [row[1:].tolist() for row in out]
@@ -140,9 +141,9 @@ def main():
     name, *rest = sys.argv[1:]
     if name in ("convert", "export"):
         return {"convert": convert, "export": export}[name](*rest)
-    directory, kind, threads = rest
+    directory, kind, threads, *device = rest
     begun = time.perf_counter()
-    run, about = {"ctranslate2": ctranslate2, "onnx": onnx, "transformers": transformers}[name](directory, kind, int(threads))
+    run, about = {"ctranslate2": ctranslate2, "onnx": onnx, "transformers": transformers}[name](directory, kind, int(threads), *device)
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     say(ready=about, load_s=time.perf_counter() - begun, peak_mib=peak())
     for line in sys.stdin:

@@ -3,7 +3,9 @@
 //! `bench random bart-base|flan-t5-base|flan-t5-large|flan-t5-xxl DIRECTORY [LAYERS]` writes a model of RANDOM WEIGHTS, with so many
 //! layers of each kind instead of the shape's own. `bench bytes DIRECTORY TO` writes a model in bytes to a new directory.
 //!
-//! `bench DIRECTORY [precision] [threads] [drafts] [running]`; says `{"ready": …}` when loaded and warm. A job is
+//! `bench copy DEVICE BYTES` says how fast the device reads and writes its memory: a copy of so many bytes, the best of some.
+//!
+//! `bench DIRECTORY [precision] [threads] [drafts] [running] [device]`; says `{"ready": …}` when loaded and warm. A job is
 //! `{"prompts": [[…]], "new": [48], "beams": 1, "exact": true, "together": 0, "padded": false, "arrive": []}`: so many new
 //! tokens for each prompt (the last number holds for the rest), exactly so many where `exact` says so, else until the model's
 //! end. Prompts arrive at these seconds from the start, or all at once.
@@ -16,7 +18,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use refract_engine::{Config, Engine, GenerationParams, OpenOptions, PairRows, Request, Weights};
+use refract_engine::{Config, DeviceName, Engine, GenerationParams, OpenOptions, PairRows, Request, Weights};
 use refract_model::{BartConfig, Config as ModelConfig, Spec, T5Config, Trainable};
 use serde::Deserialize;
 use serde_json::json;
@@ -58,6 +60,9 @@ async fn main() {
         let layers = args.next().map(|n| n.parse().expect("a number of layers"));
         return random(&shape, &dir, layers);
     }
+    if first == "copy" {
+        return copy(&next(), next().parse().expect("a number of bytes"));
+    }
     if first == "bytes" {
         return bytes(&PathBuf::from(next()), &PathBuf::from(next()));
     }
@@ -74,9 +79,13 @@ async fn main() {
             .map_or(default, |n| n.parse().unwrap_or_else(|e| panic!("{n}: {e}")))
     };
     let (threads, drafts, running) = (number(1), number(0), number(32));
+    let device: DeviceName = args
+        .next()
+        .map_or(DeviceName::Cpu, |name| name.parse().unwrap_or_else(|e| panic!("{e}")));
     let options = OpenOptions {
         weights,
         threads,
+        devices: vec![device],
         ..OpenOptions::default()
     };
     let begun = Instant::now();
@@ -232,6 +241,25 @@ fn random(shape: &str, dir: &Path, layers: Option<usize>) {
     std::fs::create_dir_all(dir).expect("a directory for the weights");
     let model = Trainable::random(config, 1, &candle_core::Device::Cpu).expect("a sound config");
     model.save(dir).expect("written");
+}
+
+/// What is read and what is written counts.
+fn copy(device: &str, bytes: usize) {
+    const TIMES: usize = 10;
+    let device: DeviceName = device.parse().unwrap_or_else(|e| panic!("{e}"));
+    let device = device.open().unwrap_or_else(|e| panic!("{e}"));
+    let from = candle_core::Tensor::zeros(bytes / 4, candle_core::DType::F32, &device).expect("room");
+    let once = || {
+        let begun = Instant::now();
+        // The first is warm when the second begins; none is read back.
+        let to = from.copy().expect("room for another");
+        device.synchronize().expect("done");
+        drop(to);
+        begun.elapsed().as_secs_f64()
+    };
+    device.synchronize().expect("done");
+    let best = (0..TIMES).map(|_| once()).fold(f64::INFINITY, f64::min);
+    say(&json!({"bytes_per_second": 2.0 * bytes as f64 / best}));
 }
 
 fn bytes(dir: &Path, to: &Path) {
