@@ -79,9 +79,9 @@ async fn main() {
             .map_or(default, |n| n.parse().unwrap_or_else(|e| panic!("{n}: {e}")))
     };
     let (threads, drafts, running) = (number(1), number(0), number(32));
-    let device: DeviceName = args
-        .next()
-        .map_or(DeviceName::Cpu, |name| name.parse().unwrap_or_else(|e| panic!("{e}")));
+    let device: DeviceName = args.next().map_or(DeviceName::Cpu, |name| {
+        name.parse().unwrap_or_else(|e| panic!("{e}"))
+    });
     let options = OpenOptions {
         weights,
         threads,
