@@ -33,8 +33,10 @@ pub struct Likeliest {
 }
 
 impl Pieces {
-    /// `None` where the vocabulary is so small that a line is as well read whole.
+    /// `wanted` is rounded up to a power of two: rules that may lower more tokens with each step would make every step one of a shape
+    /// of its own. `None` where the vocabulary is so small that a line is as well read whole.
     pub fn of(vocab: usize, wanted: usize) -> Option<Self> {
+        let wanted = wanted.next_power_of_two();
         let size = vocab.div_ceil(PIECES_MAX).max(1);
         let pieces = Self {
             vocab,
@@ -42,7 +44,7 @@ impl Pieces {
             count: vocab.div_ceil(size),
             wanted,
         };
-        (wanted > 0 && 2 * pieces.taken() <= pieces.count).then_some(pieces)
+        (2 * pieces.taken() <= pieces.count).then_some(pieces)
     }
 
     /// Pieces of a line that are read.
