@@ -1,7 +1,7 @@
 //! The lines of logits of one sequence: whole, or told by their likeliest tokens.
 
 use crate::params::GenerationParams;
-use refract_model::Likeliest;
+use crate::runner::Likeliest;
 
 /// What a runner has said of the rows of a sequence.
 #[derive(Debug)]

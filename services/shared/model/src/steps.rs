@@ -152,16 +152,22 @@ impl Steps {
         step.used = self.clock;
         step.input.write(model, &shape, tokens, own, cross)?;
         let told = || step.input.run(model, &shape, own, cross, &logits);
-        if self.refused.is_some() {
+        let refused = if self.refused.is_some() {
             told()?;
-        } else if let Err(reason) = replay(model.device(), &mut step.recording, told)? {
-            self.refused = Some(reason);
-        }
+            None
+        } else {
+            replay(model.device(), &mut step.recording, told)?.err()
+        };
         own.finish(tokens.iter().map(|_| 1));
         let likeliest = match &step.input.found {
             Some(found) => Some(found.told.narrow(0, 0, tokens.len())?),
             None => None,
         };
+        if refused.is_some() {
+            // What was recorded before is of no use any more.
+            self.known.clear();
+            self.refused = refused;
+        }
         Ok(Said {
             logits: logits.narrow(0, 0, tokens.len())?,
             likeliest,
@@ -236,7 +242,7 @@ impl Step {
 }
 
 impl Input {
-    /// Rows that are not there have the padding token, no age, and read what row 0 of the first memory reads.
+    /// Rows that are not there have the padding token and no age; what they read, and so what they say, nobody looks at.
     fn write(
         &mut self,
         model: &Model,

@@ -88,6 +88,7 @@ struct Loop<R> {
     arrivals: Vec<Submission>,
     /// Logits of a step, `[rows, vocab]`; as large as the largest step so far.
     buffer: Vec<f32>,
+    /// Of lines that a runner told by their likeliest tokens.
     likeliest: Vec<Option<Likeliest>>,
     scratch: Scratch,
     book: Book,
