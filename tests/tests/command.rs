@@ -200,6 +200,60 @@ fn a_quantised_bundle_loads_without_the_original_and_is_as_strict() {
 }
 
 #[test]
+fn a_rehearsed_bundle_says_the_same_and_refuses_phrases_that_were_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = root().join("services/refract/demo/prism");
+    for file in std::fs::read_dir(&shipped).expect("the shipped Prism") {
+        let path = file.expect("an entry").path();
+        std::fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("copied");
+    }
+    let (bundle, phrases) = (
+        folder.path().to_string_lossy().into_owned(),
+        folder.path().join("phrases.tsv"),
+    );
+    let prompts = folder.path().join(".prompts.jsonl");
+    let lines: String = (20..40)
+        .map(|n| format!("{{\"ids\": [0, {n}, 30, 40, 2]}}\n"))
+        .collect();
+    std::fs::write(&prompts, lines).expect("written");
+    let prompts = prompts.to_string_lossy().into_owned();
+    let generate = ["generate", "--json", "--bundle", &bundle, "--input", &prompts];
+    std::fs::remove_file(&phrases).expect("shipped");
+    let before = json_lines(&run(&generate));
+
+    let found = json_lines(&run(&["rehearse", &bundle, "--input", &prompts, "--json"]));
+    assert_eq!(found[0]["name"], "phrases");
+    let manifest = std::fs::read_to_string(folder.path().join("bundle.toml")).expect("a manifest");
+    let revision = |text: &str| {
+        text.lines()
+            .find(|l| l.starts_with("revision"))
+            .map(str::to_owned)
+    };
+    let original = std::fs::read_to_string(shipped.join("bundle.toml")).expect("a manifest");
+    assert_eq!(revision(&manifest), revision(&original), "it names the weights");
+    assert_eq!(json_lines(&run(&generate)), before);
+
+    std::fs::write(&phrases, "refract phrases 1\nnonsense\n").expect("written");
+    for (asked, said) in [
+        (
+            vec![
+                "serve",
+                "prism",
+                "--any-port",
+                "--set",
+                &format!("prism.worker.bundle={bundle}"),
+            ],
+            "phrases.tsv",
+        ),
+        (generate.to_vec(), "phrases.tsv:2"),
+    ] {
+        let refused = run(&asked);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn a_bad_configuration_exits_64_and_names_the_key() {
     for (role, bad, named) in [
         ("ranker", "ranker.river.items_in_flight=3", "items_in_flight"),

@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.
     Quantize(Quantize),
+    /// Write down what a bundle usually says: a fresh service then guesses ahead as well as one that has been at work.
+    Rehearse(Rehearse),
     /// Check that a GPU, several devices or other numbers choose the tokens that exact weights on the CPU choose.
     Compare(Compare),
     /// How many machines of each kind for a load, and what they cost: a simulation from measured times.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
 use refract_bundle::Tokenizer;
-use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Request};
+use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Phrases, Request};
 use serde::Deserialize;
 
 use crate::cli::Generate;
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         step_decode_tokens_max: params.rows().max(1) * 32,
         ..refract_engine::Config::default()
     };
-    let engine = Engine::start(opened.runner, config)?;
+    let engine = Engine::start_knowing(opened.runner, Phrases::beside(dir, spec.vocab)?, config)?;
     let handle = engine.handle();
 
     let input: Box<dyn BufRead> = match &args.input {

@@ -16,6 +16,7 @@ mod plan;
 mod plot;
 mod population;
 mod quantize;
+mod rehearse;
 mod reproduce;
 mod serve;
 mod show;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Explain(args) => quietly(ask::explain(&args)),
         Command::Generate(args) => quietly(generate::run(&args)),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Rehearse(args) => quietly(rehearse::run(&args)),
         Command::Compare(args) => compare::run(&args),
         Command::Users(args) => users::run(&args),
         Command::Import(Import::Films(args)) => say(import::run(&args.from, &args.out, args.bad_rows_max)?),

@@ -28,6 +28,7 @@ use refract_model::{BartConfig, Config, Ids, T5Config};
 use refract_ranker::dataset::{Dataset, LoadOptions};
 use refract_ranker::model::Hyper;
 
+use self::corpus::Example;
 use crate::assets::data_and_ranker;
 use crate::cli::{self, Train};
 use crate::corpus::Line;
@@ -40,6 +41,8 @@ const PROMPT_TOKENS_MAX: usize = 512;
 const ANSWER_TOKENS_MAX: usize = 96;
 /// Optimiser steps where the command names none.
 const STEPS: usize = 2_400;
+/// Texts that a trained model writes so that a fresh service knows what it usually says.
+const REHEARSED: usize = 6_000;
 /// Corpus lines kept back for the dev loss.
 const DEV_LINES: usize = 1_000;
 
@@ -253,6 +256,7 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         &working,
         &args.run.out,
         &[("loss.svg", &checkpoint::curve(&outcome.curve))],
+        &rehearsal(&train),
     )?;
     let minutes = Duration::from_secs_f64(outcome.seconds).as_secs_f64() / 60.0;
     if args.run.json {
@@ -269,6 +273,13 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Prompts from all over the corpus.
+fn rehearsal(train: &[Example]) -> Vec<Vec<u32>> {
+    let apart = (train.len() / REHEARSED).max(1);
+    let prompts = train.iter().step_by(apart).take(REHEARSED);
+    prompts.map(|example| example.source.clone()).collect()
 }
 
 /// Of the training users, what they did before the dev window: a held-out user is one of whom no model saw anything.

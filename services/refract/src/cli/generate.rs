@@ -125,6 +125,22 @@ pub(crate) struct Quantize {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Rehearse {
+    /// A bundle, or a plain Hugging Face T5 or BART directory, that decodes greedily; `phrases.tsv` is written into it.
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: PathBuf,
+    /// Prompts as they will be asked, lines `{"text": …}` or `{"ids": […]}`: a few hundred at least.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) input: PathBuf,
+    /// Threads; 0 means as many as there are.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum QuantizeTo {
     /// Symmetric, one scale a row; T5's `wo`, norms, biases and positions stay as they are. Alias `q8_0`.

@@ -3,11 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
 use refract_bundle::{Bundle, Manifest, TOKENIZER_FILE};
 
-/// Ships the best checkpoint of `working` (its tokenizer beside it) as `out`, with more files of these names and contents.
-/// What stood at `out` is replaced only by a bundle that opens.
-pub(super) fn ship(manifest: Manifest, working: &Path, out: &Path, more: &[(&str, &str)]) -> Result<()> {
+use crate::rehearse;
+
+/// Ships the best checkpoint of `working` (its tokenizer beside it) as `out`, with more files of these names and contents, and with
+/// what the model usually says to `prompts`, unless there are none. What stood at `out` is replaced only by a bundle that opens.
+pub(super) fn ship(
+    manifest: Manifest,
+    working: &Path,
+    out: &Path,
+    more: &[(&str, &str)],
+    prompts: &[Vec<u32>],
+) -> Result<()> {
     let made = working.join("bundle");
     if made.exists() {
         std::fs::remove_dir_all(&made).with_context(|| format!("clearing {}", made.display()))?;
@@ -33,6 +42,13 @@ pub(super) fn ship(manifest: Manifest, working: &Path, out: &Path, more: &[(&str
         write(file, text.as_bytes())?;
     }
     let role = manifest.role;
+    if !prompts.is_empty() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let bar = ProgressBar::hidden();
+        let rehearsing = rehearse::rehearse(&made, Some(&manifest.decode), prompts, 1, &bar);
+        let phrases = runtime.block_on(rehearsing)?.phrases();
+        rehearse::write(&made, None, &phrases)?;
+    }
     manifest.write(&made)?;
     Bundle::open(&made)?.expect(role)?;
     if out.exists() {

@@ -306,7 +306,8 @@ fn progress(json: bool, state: &State, no_bar: bool) {
 /// The bundle with the curve of its loss.
 fn finish(args: &TrainPrism, manifest: Manifest, working: &Path, state: &State) -> Result<()> {
     let svg = checkpoint::curve(&state.curve);
-    ship(manifest, working, &args.run.out, &[("loss.svg", &svg)])
+    // As published it decodes with beams, which guess nothing.
+    ship(manifest, working, &args.run.out, &[("loss.svg", &svg)], &[])
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub enum Error {
     #[error("{}: {reason}", path.display())]
     Manifest { path: PathBuf, reason: String },
 
-    #[error("{} is missing: a bundle holds config.json, tokenizer.json and model.safetensors (or its shards and their index)", path.display())]
+    #[error("{} is missing: a bundle holds config.json, tokenizer.json, model.safetensors (or its shards and their index) and all that its bundle.toml lists", path.display())]
     Missing { path: PathBuf },
 
     #[error("{} is not the file that the bundle was made with: its SHA-256 is {found}, bundle.toml says {expected}", path.display())]

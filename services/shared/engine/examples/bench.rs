@@ -18,7 +18,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use refract_engine::{Config, DeviceName, Engine, GenerationParams, OpenOptions, PairRows, Request, Weights};
+use refract_engine::{
+    Config, DeviceName, Engine, GenerationParams, OpenOptions, PairRows, Phrases, Request, Weights,
+};
 use refract_model::{BartConfig, Config as ModelConfig, Spec, T5Config, Trainable};
 use serde::Deserialize;
 use serde_json::json;
@@ -100,7 +102,8 @@ async fn main() {
         step_decode_tokens_max: running.max(Config::default().step_decode_tokens_max),
         ..Config::default()
     };
-    let engine = Engine::start(opened.runner, config).expect("a sound config");
+    let phrases = Phrases::beside(&dir, spec.vocab).expect("a sound file");
+    let engine = Engine::start_knowing(opened.runner, phrases, config).expect("a sound config");
     say(
         &json!({"ready": choice.to_string(), "load_s": begun.elapsed().as_secs_f64(), "peak_mib": memory("VmHWM:")}),
     );

@@ -5,9 +5,14 @@
 //! *book* remembers, for all sequences of an engine, what followed in a context: the last tokens, alone, or after a
 //! prompt that begins and ends like this one. Beside it stands the prompt itself, where the last tokens may stand too. Of
 //! what these sources propose the likeliest is guessed, a token at a time, for as long as the whole run is likely enough.
-//! How often each source is right is counted with every token that is said, whether or not anything was guessed.
+//! How often each source is right is counted with every token that is said, whether or not anything was guessed. A book may begin with
+//! what a model usually says ([`phrases`]).
+
+mod phrases;
 
 use crate::config::Config;
+
+pub use phrases::{PHRASES_FILE, Phrases, Told};
 
 /// Contexts by which the book is asked, the most telling first.
 const LEVELS: usize = 5;

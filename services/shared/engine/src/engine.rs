@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::config::Config;
+use crate::draft::Phrases;
 use crate::error::Error;
 use crate::handle::{Handle, Request, Shared};
 use crate::kv::Kv;
@@ -98,13 +99,22 @@ pub struct Engine {
 impl Engine {
     /// Starts the loop. The engine answers at once; it is [`Health::Healthy`] after [`Engine::warm_up`].
     pub fn start(runner: impl Runner + 'static, config: Config) -> Result<Self, Error> {
+        Self::start_knowing(runner, Phrases::default(), config)
+    }
+
+    /// As [`Engine::start`], and guesses from the first text on what the model usually says.
+    pub fn start_knowing(
+        runner: impl Runner + 'static,
+        phrases: Phrases,
+        config: Config,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(config, &runner)?);
         let its = shared.clone();
         let thread = std::thread::Builder::new()
             .name(format!("refract-{}", shared.config.name))
             .spawn(move || {
                 stand_back(its.config.nice);
-                turn::run(runner, its)
+                turn::run(runner, &phrases, its)
             })
             .map_err(|e| Error::Stopped {
                 reason: format!("no thread: {e}"),

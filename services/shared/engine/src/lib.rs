@@ -37,6 +37,7 @@ pub mod sequence;
 
 pub use config::Config;
 pub use device::DeviceName;
+pub use draft::{PHRASES_FILE, Phrases, Told};
 pub use engine::{Engine, Health, Stats};
 pub use error::Error;
 pub use generation::{Event, Finish, Finished, Generation, Hypothesis};

@@ -4,22 +4,13 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use refract_engine::runner::{CpuOptions, CpuRunner, EncodeCost, Precision, Runner, Scripted, Shape};
-use refract_engine::{Config, Engine, Finished, GenerationParams, Request, Stats};
+use refract_engine::{Config, Engine, Finished, GenerationParams, Phrases, Request, Stats, Told};
 
 const VOCAB: usize = 12;
 
 /// A model that repeats itself and its prompt a good deal, and departs from both now and then.
 fn parrot(seed: u64) -> Scripted {
-    let shape = Shape {
-        vocab: VOCAB,
-        decoder_start: 0,
-        prompt_positions_max: None,
-        own_positions_max: None,
-        pair_tables: None,
-        encode_cost: EncodeCost::Packed,
-        exact_drafts: true,
-    };
-    Scripted::new(shape, move |prompt, ids, line| {
+    Scripted::new(shape(), move |prompt, ids, line| {
         let mix = |a: u64, b: u64| (a ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
         let last = ids[ids.len() - 1];
         for (id, x) in line.iter_mut().enumerate() {
@@ -33,6 +24,18 @@ fn parrot(seed: u64) -> Scripted {
     })
 }
 
+fn shape() -> Shape {
+    Shape {
+        vocab: VOCAB,
+        decoder_start: 0,
+        prompt_positions_max: None,
+        own_positions_max: None,
+        pair_tables: None,
+        encode_cost: EncodeCost::Packed,
+        exact_drafts: true,
+    }
+}
+
 fn config(draft_tokens_max: usize, step_draft_tokens_max: usize) -> Config {
     Config {
         draft_tokens_max,
@@ -42,7 +45,16 @@ fn config(draft_tokens_max: usize, step_draft_tokens_max: usize) -> Config {
 }
 
 fn run(runner: impl Runner + 'static, config: Config, requests: &[Request]) -> (Vec<Finished>, Stats) {
-    let engine = Engine::start(runner, config).expect("a sound config");
+    run_knowing(runner, Phrases::default(), config, requests)
+}
+
+fn run_knowing(
+    runner: impl Runner + 'static,
+    phrases: Phrases,
+    config: Config,
+    requests: &[Request],
+) -> (Vec<Finished>, Stats) {
+    let engine = Engine::start_knowing(runner, phrases, config).expect("a sound config");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -100,6 +112,8 @@ proptest! {
     fn any_sequences_say_the_same_with_and_without_guessing(
         seed: u64,
         requests in prop::collection::vec(any_request(), 1..6),
+        others in prop::collection::vec(any_request(), 0..6),
+        another: u64,
         draft in 1..12_usize,
         room in 1..40_usize,
     ) {
@@ -108,6 +122,16 @@ proptest! {
         let (guessed, stats) = run(parrot(seed), config(draft, room), &requests);
         same(&plain, &guessed);
         prop_assert!(stats.drafted_right <= stats.drafted_tokens);
+        // So it is when the engine begins with what another model says: most of it is wrong.
+        let (texts, _) = run(parrot(another), config(0, 0), &others);
+        let told: Vec<Told> = others
+            .iter()
+            .zip(&texts)
+            .flat_map(|(asked, said)| std::iter::repeat_n((asked, said), 3))
+            .map(|(asked, said)| Told { prompt: asked.ids.clone(), ids: said.ids.clone() })
+            .collect();
+        let (misled, _) = run_knowing(parrot(seed), Phrases::of(0, &told), config(draft, room), &requests);
+        same(&plain, &misled);
     }
 }
 
@@ -121,6 +145,35 @@ fn a_model_that_copies_its_prompt_needs_few_steps() {
     assert_eq!(plain[0].steps, 56);
     assert!(guessed[0].steps < 20, "{} steps", guessed[0].steps);
     assert_eq!(stats.decoded_tokens, 56, "every token is counted once");
+}
+
+#[test]
+fn an_engine_that_knows_what_is_usually_said_needs_few_steps_for_its_first_text() {
+    let asked = |n: u32| Request::new(vec![3, 4, n], GenerationParams::greedy(40, vec![1]));
+    let requests: Vec<Request> = (5..11).map(asked).collect();
+    // Says the same of everything.
+    const SAID: [u32; 9] = [7, 8, 9, 6, 5, 10, 4, 11, 1];
+    let says = || {
+        Scripted::new(shape(), |_, ids, line| {
+            let next = SAID.get(ids.len() - 1).copied().unwrap_or(1);
+            line.fill(0.0);
+            line[next as usize] = 1.0;
+        })
+    };
+    let (plain, _) = run(says(), config(0, 0), &requests);
+    let told: Vec<Told> = requests
+        .iter()
+        .zip(&plain)
+        .map(|(asked, said)| Told {
+            prompt: asked.ids.clone(),
+            ids: said.ids.clone(),
+        })
+        .collect();
+    let first = &requests[..1];
+    let (fresh, _) = run(says(), config(8, 32), first);
+    let (knowing, _) = run_knowing(says(), Phrases::of(0, &told[1..]), config(8, 32), first);
+    same(&fresh, &knowing);
+    assert_eq!((fresh[0].steps, knowing[0].steps), (9, 1));
 }
 
 #[test]

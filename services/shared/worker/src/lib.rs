@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use refract_bundle::{Bundle, Decode, Prompt, Role};
 use refract_domain::{Deadline, ItemId, UnavailableReason, UserId};
-use refract_engine::{Choice, Engine, Generation, GenerationParams, PairRows, Request};
+use refract_engine::{Choice, Engine, Generation, GenerationParams, PairRows, Phrases, Request};
 use refract_model::Spec;
 
 pub use config::{Config, Device, InstructionSet, Precision};
@@ -68,8 +68,10 @@ impl Worker {
             Role::Oracle => "oracle",
             Role::Prism => "prism",
         };
-        let engine = Engine::start(
+        let phrases = Phrases::beside(&config.bundle, spec.vocab)?;
+        let engine = Engine::start_knowing(
             opened.runner,
+            phrases,
             config.engine(name, bundle.manifest().limits.prompt_tokens_max),
         )?;
         let handle = engine.handle();
@@ -153,7 +155,7 @@ fn row(id: &str, rows: usize) -> u32 {
 }
 
 /// The bundle's own profile overrides what the model's files say.
-fn apply(profile: &Decode, params: &mut GenerationParams) {
+pub fn apply(profile: &Decode, params: &mut GenerationParams) {
     params.num_beams = profile.num_beams;
     params.max_new_tokens = profile.max_new_tokens;
     params.min_new_tokens = profile.min_new_tokens;

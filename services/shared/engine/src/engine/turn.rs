@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::error;
 
 use super::{Health, Stats};
-use crate::draft::Book;
+use crate::draft::{Book, Phrases};
 use crate::error::Error;
 use crate::generation::{Finished, Outbox};
 use crate::handle::Shared;
@@ -27,8 +27,8 @@ use crate::scheduler::{Limits, Plan, Room, Scheduler};
 use crate::sequence::{Sequence, SequenceId};
 
 /// The engine's thread. Whatever happens in there, nobody is left waiting.
-pub(super) fn run(runner: impl Runner, shared: Arc<Shared>) {
-    let mut turning = Loop::new(runner, shared.clone());
+pub(super) fn run(runner: impl Runner, phrases: &Phrases, shared: Arc<Shared>) {
+    let mut turning = Loop::new(runner, phrases, shared.clone());
     let reason = match catch_unwind(AssertUnwindSafe(|| turning.run())) {
         Ok(Stop::Asked(reason)) => reason,
         Ok(Stop::Lost(reason)) => {
@@ -119,7 +119,7 @@ struct Active {
 }
 
 impl<R: Runner> Loop<R> {
-    fn new(mut runner: R, shared: Arc<Shared>) -> Self {
+    fn new(mut runner: R, phrases: &Phrases, shared: Arc<Shared>) -> Self {
         let mut scheduler = Scheduler::new(Limits::new(&shared.config, shared.shape.encode_cost));
         let room = shared.room();
         // Nobody waits yet.
@@ -139,7 +139,7 @@ impl<R: Runner> Loop<R> {
             buffer: Vec::new(),
             likeliest: Vec::new(),
             scratch: Scratch::default(),
-            book: Book::default(),
+            book: Book::knowing(phrases),
             ended: Vec::new(),
             stats,
             faults: VecDeque::new(),
