@@ -16,13 +16,12 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use refract_resilience::Backoff;
 use refract_resilience::deadline::now;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tracing::{debug, info};
@@ -30,6 +29,7 @@ use tracing::{debug, info};
 use crate::config::DialConfig;
 use crate::eject::{Ended, Judge, Record};
 use crate::socket::{SERVER_HELLO_BYTES, Socket, tune};
+use crate::turn::{Parts, Together, Turns};
 
 /// Whether an endpoint can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct EndpointState {
 }
 
 pub(crate) type Sender = http2::SendRequest<Body>;
+/// What a connection came to that takes no more calls.
+type End = oneshot::Receiver<Result<(), hyper::Error>>;
 
 /// The shared half: read by calls, written by the task that keeps the connection.
 #[derive(Debug)]
@@ -241,14 +243,18 @@ async fn keep(
     let tell = || changed.send_modify(|version| *version += 1);
     loop {
         match connect(address, &host, &config).await {
-            Ok((sender, driver)) => {
+            Ok((sender, end)) => {
                 debug!(%address, "connected");
                 let since = now();
                 let number = endpoint.set(EndpointStatus::Ready, Some(sender), String::new());
                 tell();
                 let mut lost = endpoint.lost.subscribe();
                 tokio::select! {
-                    _ = driver => {}
+                    ended = end => {
+                        if let Ok(Err(error)) = ended {
+                            debug!(%address, %error, "connection failed");
+                        }
+                    }
                     // Calls in progress go on; the connection ends with the last of them.
                     _ = lost.wait_for(|lost| *lost >= number) => {}
                 }
@@ -277,17 +283,13 @@ async fn keep(
 }
 
 /// Connects and waits for the server's first words, so that a peer which accepts and says nothing is never ready.
-async fn connect(
-    address: SocketAddr,
-    host: &str,
-    config: &DialConfig,
-) -> io::Result<(Sender, JoinHandle<Option<hyper::Error>>)> {
+async fn connect(address: SocketAddr, host: &str, config: &DialConfig) -> io::Result<(Sender, End)> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
         tune(&stream, config.keepalive_every + config.keepalive_wait_max)?;
         match &config.tls {
-            None => converse(stream, address, config).await,
-            Some(tls) => converse(tls.connect(stream, host).await?, address, config).await,
+            None => converse(stream, config).await,
+            Some(tls) => converse(tls.connect(stream, host).await?, config).await,
         }
     };
     match tokio::time::timeout(config.connect_max, Box::pin(attempt)).await {
@@ -300,38 +302,35 @@ async fn connect(
 }
 
 /// HTTP/2 over whatever carries it.
-async fn converse<S>(
-    stream: S,
-    address: SocketAddr,
-    config: &DialConfig,
-) -> io::Result<(Sender, JoinHandle<Option<hyper::Error>>)>
+async fn converse<S>(stream: S, config: &DialConfig) -> io::Result<(Sender, End)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let socket = Socket::new(stream);
     let heard = socket.heard();
-    let mut http = http2::Builder::new(TokioExecutor::new());
+    let outgoing = socket.outgoing();
+    let parts = Parts::default();
+    let mut http = http2::Builder::new(parts.clone());
     http.timer(TokioTimer::new())
         .keep_alive_interval(config.keepalive_every)
         .keep_alive_timeout(config.keepalive_wait_max)
         .keep_alive_while_idle(true)
         .max_header_list_size(config.header_bytes_max);
-    let (sender, connection) = http
+    let (sender, calls) = http
         .handshake(TokioIo::new(socket))
         .await
         .map_err(io::Error::other)?;
-    let mut driver = AbortOnDropHandle::new(tokio::spawn(async move {
-        let error = connection.await.err();
-        if let Some(error) = &error {
-            debug!(%address, %error, "connection failed");
-        }
-        error
-    }));
+    let (ended, mut end) = oneshot::channel();
+    let turns = Turns::new(Together::new(calls, parts, ended), outgoing);
+    let driver = AbortOnDropHandle::new(tokio::spawn(turns));
     tokio::select! {
-        () = heard.at_least(SERVER_HELLO_BYTES) => Ok((sender, driver.detach())),
+        () = heard.at_least(SERVER_HELLO_BYTES) => {
+            driver.detach();
+            Ok((sender, end))
+        }
         // A server that refuses our certificate says so only now.
-        ended = &mut driver => Err(match ended {
-            Ok(Some(error)) => io::Error::new(io::ErrorKind::ConnectionReset, innermost(&error)),
+        ended = &mut end => Err(match ended {
+            Ok(Err(error)) => io::Error::new(io::ErrorKind::ConnectionReset, innermost(&error)),
             _ => io::Error::new(io::ErrorKind::ConnectionReset, "closed before the first frame"),
         }),
     }

@@ -22,6 +22,7 @@ mod resolve;
 mod serve;
 mod socket;
 mod tls;
+mod turn;
 
 pub use body::Body;
 pub use config::{DialConfig, ListenConfig};

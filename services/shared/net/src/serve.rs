@@ -34,6 +34,7 @@ use crate::config::ListenConfig;
 use crate::error::Error;
 use crate::socket::{CLIENT_HELLO_BYTES, Socket, tune};
 use crate::tls::{Acceptor, PeerNames};
+use crate::turn::Turns;
 
 /// A bound address, before anything is served on it.
 #[derive(Debug)]
@@ -279,12 +280,13 @@ async fn converse<I, S>(
     stats: ServerStats,
     drain: DrainSignal,
 ) where
-    I: AsyncRead + AsyncWrite + Send + Unpin,
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let socket = Socket::new(stream);
     let heard = socket.heard();
+    let outgoing = socket.outgoing();
     let calls = Calls::new(stats.clone());
     let connection = http.serve_connection(TokioIo::new(socket), {
         let calls = calls.clone();
@@ -300,11 +302,11 @@ async fn converse<I, S>(
             }
         })
     });
-    let mut connection = pin!(connection);
+    let mut connection = Turns::new(connection, outgoing);
 
     // Accepted becomes Serving with the peer's first words, or nothing.
     tokio::select! {
-        _ = connection.as_mut() => return,
+        _ = &mut connection => return,
         () = heard.at_least(CLIENT_HELLO_BYTES) => {}
         () = tokio::time::sleep(config.preface_max) => {
             stats.0.silent.fetch_add(1, Ordering::Relaxed);
@@ -316,16 +318,16 @@ async fn converse<I, S>(
 
     // Serving becomes Going at its age, or when the process leaves.
     let mut end: Instant = tokio::select! {
-        _ = connection.as_mut() => return,
+        _ = &mut connection => return,
         finish_by = drain.closing() => finish_by,
         () = age(&config) => now() + config.connection_grace,
     };
-    connection.as_mut().graceful_shutdown();
+    connection.connection().graceful_shutdown();
 
     // Going becomes Closed when the calls are done and the peer agrees, or has had its time.
     loop {
         tokio::select! {
-            _ = connection.as_mut() => return,
+            _ = &mut connection => return,
             () = calls.none_for(config.linger_max) => return,
             finish_by = drain.closing(), if finish_by_is_news(&drain, end) => end = end.min(finish_by),
             () = tokio::time::sleep_until(end.into()) => {

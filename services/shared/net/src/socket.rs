@@ -1,10 +1,15 @@
-//! A socket that tells how much it has heard, so that a peer which connects and says nothing is noticed.
+//! A socket that tells how much it has heard, so that a peer which connects and says nothing is noticed; and that holds back what is
+//! written until its connection has had its turn.
+//!
+//! HTTP/2 as hyper and h2 speak it flushes after every frame of data: the head of an answer, its messages and its end go out in as
+//! many calls to the system, and wake the peer as often. Here they are kept, and leave together when the connection has nothing
+//! more to say for now ([`crate::turn`]).
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,11 +21,32 @@ pub(crate) const CLIENT_HELLO_BYTES: usize = 24 + SERVER_HELLO_BYTES;
 /// Bytes that a server sends before anything else: the header of its SETTINGS frame.
 pub(crate) const SERVER_HELLO_BYTES: usize = 9;
 
-/// Any stream of bytes, plain or secured.
+/// Bytes kept at a time; what does not fit waits until these are sent.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Any stream of bytes, plain or secured: the end that HTTP/2 reads and writes.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
-    stream: S,
+    held: Arc<Mutex<Held<S>>>,
     heard: Heard,
+}
+
+/// The end that sends what was written.
+#[derive(Debug)]
+pub(crate) struct Outgoing<S>(Arc<Mutex<Held<S>>>);
+
+#[derive(Debug)]
+struct Held<S> {
+    stream: S,
+    /// Written and not yet sent, from `sent` on.
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Whether the stream below has been given something since it was flushed.
+    unflushed: bool,
+    /// Who waits until all is sent. The stream itself remembers one writer only, and that is who drives the connection.
+    waiting: Option<Waker>,
+    /// Why nothing can be sent any more: whoever reads or writes next is told.
+    failed: Option<io::ErrorKind>,
 }
 
 /// How many bytes have come in; clones share the count.
@@ -45,14 +71,92 @@ pub(crate) fn tune(stream: &TcpStream, silence_max: Duration) -> io::Result<()> 
 
 impl<S> Socket<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self {
+        let held = Held {
             stream,
+            bytes: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            waiting: None,
+            failed: None,
+        };
+        Self {
+            held: Arc::new(Mutex::new(held)),
             heard: Heard::default(),
         }
     }
 
     pub(crate) fn heard(&self) -> Heard {
         self.heard.clone()
+    }
+
+    pub(crate) fn outgoing(&self) -> Outgoing<S> {
+        Outgoing(Arc::clone(&self.held))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held<S>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Outgoing<S> {
+    /// Sends all that was written; ready when the system has it, or never will: then the connection is woken to learn of it.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.failed.is_none()
+            && let Err(error) = ready!(held.poll_send(cx))
+        {
+            held.failed = Some(error.kind());
+            cx.waker().wake_by_ref();
+        }
+        if let Some(waiting) = held.waiting.take() {
+            waiting.wake();
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S> Held<S> {
+    fn sound(&self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// Keeps as much of `buffers` as there is room for; waits where there is none.
+    fn poll_keep(&mut self, cx: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.sound()?;
+        let before = self.bytes.len();
+        if before >= HELD_BYTES_MAX {
+            return self.wait(cx);
+        }
+        for buffer in buffers {
+            let room = HELD_BYTES_MAX - self.bytes.len();
+            self.bytes.extend_from_slice(&buffer[..buffer.len().min(room)]);
+        }
+        Poll::Ready(Ok(self.bytes.len() - before))
+    }
+
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        self.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Held<S> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.bytes[self.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += written;
+            self.unflushed = true;
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -80,7 +184,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let result = {
+            let mut held = this.held();
+            held.sound()?;
+            Pin::new(&mut held.stream).poll_read(cx, buf)
+        };
         let read = buf.filled().len() - before;
         if read > 0 {
             this.heard.add(read);
@@ -91,19 +199,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.held().poll_keep(cx, &[io::IoSlice::new(buf)])
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    /// Ready at once: whoever drives the connection sends.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.held().sound())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let mut held = self.held();
+        held.sound()?;
+        if held.bytes.is_empty() && !held.unflushed {
+            Pin::new(&mut held.stream).poll_shutdown(cx)
+        } else {
+            held.wait(cx)
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_write_vectored(
@@ -111,6 +226,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        self.held().poll_keep(cx, bufs)
     }
 }
