@@ -129,6 +129,22 @@ proptest! {
     }
 }
 
+/// What the property above once found: a row that has not been decoded yet has no memory to be moved from.
+#[test]
+fn a_row_that_has_said_nothing_moves_with_the_others() {
+    let acts = vec![
+        Act::Join(0),
+        Act::Decode(vec![1]),
+        Act::Select(vec![0, 0, 0, 0]),
+        Act::Join(0),
+        Act::Select(vec![1, 4, 0]),
+        Act::Decode(vec![1, 1, 1]),
+    ];
+    let (model, inputs) = (load("t5-unequal"), inputs("t5-unequal"));
+    let together = crosses(&model, &inputs);
+    run(&model, &inputs, &together, acts);
+}
+
 #[test]
 fn steps_of_a_fixed_shape_say_the_same_past_the_sizes_that_they_are_rounded_to() {
     for name in ["bart-forced", "bart-unequal", "t5-unequal"] {

@@ -203,7 +203,13 @@ impl<E: Explainer + 'static> PrismService for Server<E> {
         let (call, message) = self.config.open("StreamExplain", request)?;
         let context = call.context().clone();
         let begun = call.clone();
-        let response = call.answer(self.begin(message.task, &context)).await?;
+        let work = async {
+            let mut events = self.begin(message.task, &context).await?;
+            // The head goes out with the first words: alone it would tell nothing and wake the peer for it.
+            let first = events.next().await.unwrap_or(Err(Error::Internal))?;
+            Ok(futures_util::stream::iter([Ok(first)]).chain(events))
+        };
+        let response = call.answer(work).await?;
         Ok(response.map(|events| {
             let messages = events.map(|event| event.map(event_to_proto));
             Box::pin(begun.stream(messages)) as Self::StreamExplainStream

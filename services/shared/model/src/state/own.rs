@@ -124,7 +124,9 @@ impl OwnKv {
     /// New row `i` is old row `rows[i]`, in two operations a buffer however many rows move: beams do at every step, and a GPU
     /// would be told of each copy of each layer.
     fn gather(&self, rows: &[usize]) -> Result<(), Error> {
-        let from: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        // A fresh row holds nothing yet, and may have no memory of its own: what is put in its place is wiped before it counts.
+        let source = |row: usize| if self.fresh[row] { 0 } else { row as u32 };
+        let from: Vec<u32> = rows.iter().map(|row| source(*row)).collect();
         let from = Tensor::from_vec(from, rows.len(), &self.geometry.device)?;
         for buffer in self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]) {
             // All sources are read before any target is written.
