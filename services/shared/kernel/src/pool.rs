@@ -39,6 +39,8 @@ struct Coordination {
     /// Workers that hold the job. They take it under the lock while it is there, and nobody waits for those that come late.
     busy: AtomicUsize,
     panicked: AtomicBool,
+    /// No job follows closely: workers need not wait for one awake.
+    resting: AtomicBool,
 }
 
 #[derive(Default)]
@@ -94,6 +96,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Lets the workers sleep until the next job, which then has to wake them.
+    pub(crate) fn rest(&self) {
+        self.shared.resting.store(true, Ordering::Relaxed);
+    }
+
     /// Calls `job(0)` to `job(parts - 1)`, in any order, on any of the threads; returns when all are done.
     pub(crate) fn run(&self, parts: usize, job: impl Fn(usize) + Sync) {
         if self.workers.is_empty() || parts <= 1 {
@@ -112,6 +119,7 @@ impl Pool {
             current.number += 1;
             current.job = Some(job);
             current.parts = parts;
+            shared.resting.store(false, Ordering::Relaxed);
             shared.number.store(current.number, Ordering::Release);
             current.asleep
         };
@@ -159,7 +167,7 @@ impl Coordination {
         let mut seen = 0;
         loop {
             for _ in 0..SPINS {
-                if self.number.load(Ordering::Acquire) != seen {
+                if self.number.load(Ordering::Acquire) != seen || self.resting.load(Ordering::Relaxed) {
                     break;
                 }
                 std::hint::spin_loop();
@@ -213,10 +221,13 @@ mod tests {
             let pool = Pool::new(threads, 0).expect("threads");
             for parts in [0, 1, 2, 5, 100] {
                 let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
-                for _ in 0..50 {
+                for turn in 0..50 {
                     pool.run(parts, |part| {
                         counts[part].fetch_add(1, Ordering::Relaxed);
                     });
+                    if turn % 3 == 0 {
+                        pool.rest();
+                    }
                 }
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 50));
             }

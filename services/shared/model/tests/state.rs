@@ -118,7 +118,7 @@ fn run(model: &Model, inputs: &Inputs, together: &[Cross], acts: Vec<Act>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn rows_never_touch_one_another(acts in prop::collection::vec(act(), 1..40), bart: bool) {

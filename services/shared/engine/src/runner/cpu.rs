@@ -307,6 +307,8 @@ impl Runner for CpuRunner {
             self.encode_group(group)?;
             rest = after;
         }
+        // What a small model decodes is not worth sharing; a large one's threads are woken by its next step.
+        self.kernels.rest();
         Ok(())
     }
 

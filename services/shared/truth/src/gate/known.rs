@@ -95,8 +95,56 @@ pub(crate) enum Need {
 pub(crate) struct Known {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) affinities: Vec<Affinity>,
-    /// Of all phrases of all subjects: the first word hashed, the subject, the phrase; in order.
-    index: OnceLock<Vec<(u64, u32, u32)>>,
+    index: OnceLock<Index>,
+}
+
+/// All phrases of all subjects by the hash of their first word. Made for each request, so it deals phrases out by a byte of the hash
+/// and sorts nothing.
+#[derive(Debug)]
+struct Index {
+    /// Where each byte's phrases begin, and where the last one's end.
+    starts: [u32; 257],
+    /// The first word hashed, the subject, the phrase; of each byte by subject, then by phrase.
+    phrases: Vec<(u64, u32, u32)>,
+}
+
+impl Index {
+    fn new(subjects: &[Subject]) -> Self {
+        let all = || {
+            (0u32..).zip(subjects).flat_map(|(n, subject)| {
+                (0u32..)
+                    .zip(&subject.phrases)
+                    .map(move |(p, phrase)| (phrase.first, n, p))
+            })
+        };
+        let mut starts = [0; 257];
+        for (hash, ..) in all() {
+            starts[byte(hash) + 1] += 1;
+        }
+        for i in 1..starts.len() {
+            starts[i] += starts[i - 1];
+        }
+        let mut next = starts;
+        let mut phrases = vec![(0, 0, 0); starts[256] as usize];
+        for phrase in all() {
+            let at = &mut next[byte(phrase.0)];
+            phrases[*at as usize] = phrase;
+            *at += 1;
+        }
+        Self { starts, phrases }
+    }
+
+    fn with_first(&self, hash: u64) -> impl Iterator<Item = (usize, usize)> {
+        let (start, end) = (self.starts[byte(hash)], self.starts[byte(hash) + 1]);
+        let of_byte = self.phrases[start as usize..end as usize].iter();
+        of_byte
+            .filter(move |(first, ..)| *first == hash)
+            .map(|&(_, n, p)| (n as usize, p as usize))
+    }
+}
+
+fn byte(hash: u64) -> usize {
+    (hash >> 56) as usize
 }
 
 impl Known {
@@ -195,19 +243,9 @@ impl Known {
 
     /// Phrases with this first word, with the numbers of their subjects.
     fn phrases_from(&self, first: u64) -> impl Iterator<Item = (usize, &Phrase)> {
-        let index = self.index.get_or_init(|| {
-            let all = (0u32..).zip(&self.subjects).flat_map(|(n, subject)| {
-                (0u32..)
-                    .zip(&subject.phrases)
-                    .map(move |(p, phrase)| (phrase.first, n, p))
-            });
-            let mut index: Vec<_> = all.collect();
-            index.sort_unstable();
-            index
-        });
-        let start = index.partition_point(|(hash, ..)| *hash < first);
-        let found = index[start..].iter().take_while(move |(hash, ..)| *hash == first);
-        found.map(|&(_, n, p)| (n as usize, &self.subjects[n as usize].phrases[p as usize]))
+        let index = self.index.get_or_init(|| Index::new(&self.subjects));
+        let found = index.with_first(first);
+        found.map(|(n, p)| (n, &self.subjects[n].phrases[p]))
     }
 
     /// Length of the stretch at the start of `text` that the item's description has word for word.
