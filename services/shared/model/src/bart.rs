@@ -13,7 +13,8 @@ use candle_nn::VarBuilder;
 use crate::config::BartConfig;
 use crate::layers::{Activation, AttentionShape, CrossAttention, LayerNorm, Linear, Memory, Mode};
 use crate::layers::{SelfAttention, Site, causal_mask, embed, padding_mask};
-use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::model::{AgeNumbers, DecodeInput, EncodeInput};
+use crate::spec::{GenerationDefaults, Spec};
 use crate::weights::{Entry, Start};
 
 /// Unused rows at the start of the position tables.

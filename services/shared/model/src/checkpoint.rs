@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::bart;
 use crate::config::{Config, PairSizes, read_generation};
+use crate::description::Description;
 use crate::error::Error;
-use crate::model::Description;
 use crate::parallel::{Part, Split};
 use crate::t5;
 use crate::weights::Checkpoint;

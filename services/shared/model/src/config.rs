@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::layers::Activation;
-use crate::model::{EarlyStopping, GenerationDefaults};
+use crate::spec::{EarlyStopping, GenerationDefaults};
 
 /// One id or several: `eos_token_id` comes in both forms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ mod bart;
 mod bucket;
 mod checkpoint;
 mod config;
+mod description;
 mod error;
 mod kernels;
 mod layers;
@@ -16,6 +17,7 @@ mod mixed;
 mod model;
 pub mod parallel;
 pub mod quantised;
+mod spec;
 mod state;
 mod steps;
 mod stored;
@@ -29,9 +31,8 @@ pub use config::{BartConfig, Config, Ids, PairSizes, T5Config};
 pub use error::Error;
 pub use layers::{Activation, Dropout};
 pub use likeliest::{Likeliest, Pieces};
-pub use model::{
-    Architecture, Dtype, EarlyStopping, GenerationDefaults, LoadOptions, Model, PairRows, PairTables, Spec,
-};
+pub use model::{Dtype, LoadOptions, Model};
+pub use spec::{Architecture, EarlyStopping, GenerationDefaults, PairRows, PairTables, Spec};
 pub use state::{Cross, CrossBatch, Encoded, OwnKv, own_room, source_room};
 pub use steps::{Said, Steps};
 pub use stored::Stored;

@@ -8,19 +8,14 @@ use candle_nn::VarBuilder;
 
 use crate::bart::Bart;
 use crate::checkpoint;
-use crate::config::{Config, Tokens};
+use crate::config::Config;
+use crate::description::Description;
 use crate::error::Error;
 use crate::layers::{Memory, Mode, padded, planes};
 use crate::parallel::{Collective, Part};
+use crate::spec::{GenerationDefaults, PairRows, Spec};
 use crate::state::{Cross, CrossBatch, Encoded, Geometry, KeyValue, OwnKv};
 use crate::t5::T5;
-use crate::weights::Entry;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Architecture {
-    T5,
-    Bart,
-}
 
 /// How the weights are held and multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,77 +45,6 @@ impl Default for LoadOptions {
             collective: None,
         }
     }
-}
-
-/// Sizes of the gated user and item embeddings of a published Prism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PairTables {
-    /// Rows of the user table: the modulus of [`crate::bucket()`] for users.
-    pub users: usize,
-    pub items: usize,
-}
-
-/// The rows of the two tables that one sequence uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PairRows {
-    pub user: u32,
-    pub item: u32,
-}
-
-/// What a scheduler and a sampler must know of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Spec {
-    pub architecture: Architecture,
-    pub vocab: usize,
-    /// d_model.
-    pub width: usize,
-    pub encoder_layers: usize,
-    pub decoder_layers: usize,
-    /// Heads of the decoder.
-    pub heads: usize,
-    pub head_dim: usize,
-    /// Tokens that the position table has room for, source and target alike. T5: no limit.
-    pub positions_max: Option<usize>,
-    pub decoder_start: u32,
-    pub eos: Vec<u32>,
-    pub pad: u32,
-    pub bos: Option<u32>,
-    pub forced_bos: Option<u32>,
-    pub forced_eos: Option<u32>,
-    pub pair_tables: Option<PairTables>,
-    /// Numbers in the checkpoint, tied tensors counted once.
-    pub parameters: u64,
-}
-
-/// `generation_config.json`, and where it is silent, the old keys of `config.json`. Absent means: the caller's default.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GenerationDefaults {
-    /// Decoder ids in all, the start id included.
-    pub max_length: Option<usize>,
-    pub max_new_tokens: Option<usize>,
-    pub min_length: Option<usize>,
-    pub min_new_tokens: Option<usize>,
-    pub num_beams: Option<usize>,
-    pub num_return_sequences: Option<usize>,
-    pub length_penalty: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-    pub no_repeat_ngram_size: Option<usize>,
-    pub early_stopping: Option<EarlyStopping>,
-    pub do_sample: Option<bool>,
-    pub temperature: Option<f32>,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f32>,
-}
-
-/// When a beam search may end before its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EarlyStopping {
-    /// As soon as there are as many finished hypotheses as beams.
-    Yes,
-    /// When the best running beam is unlikely to beat the worst finished one.
-    No,
-    /// When it cannot.
-    Never,
 }
 
 /// An encoder–decoder. Cheap to clone; decode state is an argument, never a field, so one model serves many threads.
@@ -538,91 +462,5 @@ impl Model {
             users: column(|p| p.user)?,
             items: column(|p| p.item)?,
         }))
-    }
-}
-
-/// A model but for its weights.
-#[derive(Clone, Debug)]
-pub(crate) struct Description {
-    pub(crate) config: Config,
-    /// Whether the head has weights of its own.
-    pub(crate) own_head: bool,
-    pub(crate) spec: Spec,
-    pub(crate) tokens: Tokens,
-    pub(crate) defaults: GenerationDefaults,
-}
-
-impl Description {
-    pub(crate) fn new(config: Config, own_head: bool, tokens: Tokens, defaults: GenerationDefaults) -> Self {
-        let parameters = manifest(&config, own_head).iter().map(Entry::parameters).sum();
-        let sizes = match &config {
-            Config::T5(c) => (
-                Architecture::T5,
-                c.d_model,
-                c.num_layers,
-                c.decoder_layers(),
-                c.num_heads,
-                c.d_kv,
-            ),
-            Config::Bart(c) => {
-                let heads = c.decoder_attention_heads;
-                (
-                    Architecture::Bart,
-                    c.d_model,
-                    c.encoder_layers,
-                    c.decoder_layers,
-                    heads,
-                    c.d_model / heads,
-                )
-            }
-        };
-        let (architecture, width, encoder_layers, decoder_layers, heads, head_dim) = sizes;
-        let (positions_max, pair_tables) = match &config {
-            Config::T5(_) => (None, None),
-            Config::Bart(c) => (
-                Some(c.max_position_embeddings),
-                c.pair_tables.map(|sizes| PairTables {
-                    users: sizes.users,
-                    items: sizes.items,
-                }),
-            ),
-        };
-        let spec = Spec {
-            architecture,
-            vocab: config.vocab(),
-            width,
-            encoder_layers,
-            decoder_layers,
-            heads,
-            head_dim,
-            positions_max,
-            decoder_start: tokens.decoder_start,
-            eos: tokens.eos.clone(),
-            pad: tokens.pad,
-            bos: tokens.bos,
-            forced_bos: tokens.forced_bos,
-            forced_eos: tokens.forced_eos,
-            pair_tables,
-            parameters,
-        };
-        Self {
-            config,
-            own_head,
-            spec,
-            tokens,
-            defaults,
-        }
-    }
-
-    pub(crate) fn manifest(&self) -> Vec<Entry> {
-        manifest(&self.config, self.own_head)
-    }
-}
-
-/// Every parameter of a model, in the checkpoint's names.
-pub(crate) fn manifest(config: &Config, own_head: bool) -> Vec<Entry> {
-    match config {
-        Config::T5(c) => crate::t5::manifest(c, own_head),
-        Config::Bart(c) => crate::bart::manifest(c, own_head),
     }
 }

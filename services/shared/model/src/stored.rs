@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::checkpoint;
 use crate::config::Config;
+use crate::description::Description;
 use crate::error::Error;
-use crate::model::{Description, GenerationDefaults, Spec};
+use crate::spec::{GenerationDefaults, Spec};
 use crate::weights::{Checkpoint, Rows};
 
 /// The weights of a model on disk. Strict, like [`crate::Model::load`]; holds no tensor.

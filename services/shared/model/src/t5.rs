@@ -13,8 +13,9 @@ use candle_nn::VarBuilder;
 use crate::config::T5Config;
 use crate::layers::{Activation, AttentionShape, CrossAttention, Linear, Maps, Memory, Mode, RmsNorm};
 use crate::layers::{SelfAttention, Site, embed, over_columns, padding_mask};
-use crate::model::{AgeNumbers, DecodeInput, EncodeInput, GenerationDefaults, Spec};
+use crate::model::{AgeNumbers, DecodeInput, EncodeInput};
 use crate::parallel::{Part, Split};
+use crate::spec::{GenerationDefaults, Spec};
 use crate::weights::{Entry, Start};
 
 /// A T5 with its weights.

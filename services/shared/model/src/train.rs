@@ -15,12 +15,14 @@ use serde_json::Value;
 use crate::bart::FINAL_LOGITS_BIAS;
 use crate::checkpoint;
 use crate::config::{Config, PairSizes, generation_json};
+use crate::description::Description;
 use crate::error::Error;
 use crate::kernels;
 use crate::layers::{Dropout, Memory, Mode, padded};
 use crate::mixed;
-use crate::model::{DecodeInput, Description, Dtype, GenerationDefaults, Model, PairRows};
+use crate::model::{DecodeInput, Dtype, Model};
 use crate::parallel::Part;
+use crate::spec::{GenerationDefaults, PairRows};
 use crate::weights::{Entry, Start};
 
 /// A model whose weights are variables.
