@@ -29,16 +29,18 @@
 //! "model.safetensors" = "…64 hex digits…"
 //! ```
 
+mod plain;
+mod sums;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use sums::{is_weights, names, revision_of, sha256};
 
 /// The file's name inside a bundle.
 pub const MANIFEST_FILE: &str = "bundle.toml";
@@ -451,165 +453,8 @@ impl Manifest {
         Ok(self)
     }
 
-    /// The documented defaults for a Hugging Face directory without `bundle.toml`: BART is a Prism as published (alone, titles
-    /// and years, 5 beams), T5 is an Oracle (greedy, no repeated pair of tokens); both read and write plain text.
-    pub fn of_plain_directory(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::Io {
-                path: path.clone(),
-                source,
-            },
-        })?;
-        let config: serde_json::Value = serde_json::from_str(&text).map_err(|error| Error::Manifest {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        let kind = config
-            .get("model_type")
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default();
-        let (role, mode, template, decode) = match kind {
-            "bart" => (
-                Role::Prism,
-                Mode::Alone,
-                Template {
-                    attributes: false,
-                    ..Template::default()
-                },
-                Decode::default(),
-            ),
-            "t5" | "mt5" => {
-                let decode = Decode {
-                    no_repeat_ngram_size: 2,
-                    ..Decode::greedy(150)
-                };
-                (Role::Oracle, Mode::Conditioned, Template::plain_oracle(), decode)
-            }
-            other => {
-                let reason = format!("model_type is {other:?}; known are \"bart\" and \"t5\"");
-                return Err(Error::Manifest { path, reason });
-            }
-        };
-        // BART's learned positions end its prompt; T5 was asked with at most 512 tokens.
-        let positions = config
-            .get("max_position_embeddings")
-            .and_then(serde_json::Value::as_u64);
-        let positions = positions
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(usize::MAX);
-        let prompt_tokens_max = if role == Role::Oracle {
-            512
-        } else {
-            Limits::default().prompt_tokens_max.min(positions)
-        };
-        let name = dir
-            .file_name()
-            .map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
-        Ok(Self {
-            name,
-            role,
-            mode,
-            revision: sampled_revision(dir)?,
-            precision: None,
-            template,
-            slots: None,
-            decode,
-            limits: Limits {
-                prompt_tokens_max,
-                ..Limits::default()
-            },
-            provenance: Provenance {
-                recipe: "a plain Hugging Face directory".to_owned(),
-                ..Provenance::default()
-            },
-            files: BTreeMap::new(),
-        })
-    }
-
     /// Names the prompt template: part of every cache key and answer.
     pub fn template_revision(&self) -> String {
         format!("{}-{}", self.template.name, self.template.revision)
-    }
-}
-
-/// The flat files of a directory, but for the manifest and hidden ones, in order.
-fn names(dir: &Path) -> Result<Vec<String>, Error> {
-    let io = |source| Error::Io {
-        path: dir.to_owned(),
-        source,
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_file() && name != MANIFEST_FILE && !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn is_weights(name: &str) -> bool {
-    name.ends_with(".safetensors")
-}
-
-fn revision_of(files: &BTreeMap<String, String>) -> String {
-    let mut hash = Sha256::new();
-    for (name, sum) in files.iter().filter(|(name, _)| is_weights(name)) {
-        hash.update(name.as_bytes());
-        hash.update([0]);
-        hash.update(sum.to_ascii_lowercase().as_bytes());
-    }
-    hex::encode(hash.finalize())[..16].to_owned()
-}
-
-/// Bytes at each end of a weight file that a sampled revision reads.
-const SAMPLE_BYTES: u64 = 1 << 20;
-
-/// A revision for weights that nobody has summed: over each weight file's name, length, first and last MiB. Reading the 45 GB of
-/// a large model at every start would be worse; write a `bundle.toml` for the full sum.
-fn sampled_revision(dir: &Path) -> Result<String, Error> {
-    let mut hash = Sha256::new();
-    for name in names(dir)?.into_iter().filter(|name| is_weights(name)) {
-        let path = dir.join(&name);
-        let io = |source| Error::Io {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::open(&path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        hash.update(name.as_bytes());
-        hash.update(length.to_le_bytes());
-        for start in [0, length.saturating_sub(SAMPLE_BYTES)] {
-            file.seek(SeekFrom::Start(start)).map_err(io)?;
-            let mut sample = Vec::new();
-            (&mut file)
-                .take(SAMPLE_BYTES)
-                .read_to_end(&mut sample)
-                .map_err(io)?;
-            hash.update(&sample);
-        }
-    }
-    Ok(format!("sampled-{}", &hex::encode(hash.finalize())[..16]))
-}
-
-/// SHA-256 of a file in hex, a block at a time.
-fn sha256(path: &Path) -> Result<String, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(io)?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        let read = file.read(&mut block).map_err(io)?;
-        if read == 0 {
-            return Ok(hex::encode(hash.finalize()));
-        }
-        hash.update(&block[..read]);
     }
 }
