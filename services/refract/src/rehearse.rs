@@ -65,7 +65,7 @@ pub(crate) fn write(dir: &Path, manifest: Option<Manifest>, phrases: &Phrases) -
     fs::write(&partial, phrases.to_text()).with_context(|| format!("writing {}", partial.display()))?;
     fs::rename(&partial, &file).with_context(|| format!("writing {}", file.display()))?;
     if let Some(manifest) = manifest {
-        manifest.write(dir)?;
+        manifest.write_with(dir, PHRASES_FILE)?;
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ pub(crate) struct Rehearse {
     /// A bundle, or a plain Hugging Face T5 or BART directory, that decodes greedily; `phrases.tsv` is written into it.
     #[arg(value_name = "BUNDLE")]
     pub(crate) bundle: PathBuf,
-    /// Prompts as they will be asked, lines `{"text": …}` or `{"ids": […]}`: a few hundred at least.
+    /// Prompts as they will be asked, lines `{"text": …}` or `{"ids": […]}`: a few hundred at least, of many users.
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) input: PathBuf,
     /// Threads; 0 means as many as there are.

@@ -439,6 +439,17 @@ impl Manifest {
             let sum = sha256(&dir.join(&name))?;
             self.files.insert(name, sum);
         }
+        self.save(dir)
+    }
+
+    /// Sums one file that was made anew, and writes `dir/bundle.toml`; what stands there of the others stays.
+    pub fn write_with(mut self, dir: &Path, name: &str) -> Result<Self, Error> {
+        self.files.insert(name.to_owned(), sha256(&dir.join(name))?);
+        self.save(dir)
+    }
+
+    /// Whole or not at all.
+    fn save(mut self, dir: &Path) -> Result<Self, Error> {
         self.revision = revision_of(&self.files);
         let path = dir.join(MANIFEST_FILE);
         self.check().map_err(|reason| Error::Manifest {
@@ -449,7 +460,9 @@ impl Manifest {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        std::fs::write(&path, text).map_err(|source| Error::Io { path, source })?;
+        let partial = dir.join(format!(".{MANIFEST_FILE}.partial"));
+        let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path));
+        written.map_err(|source| Error::Io { path, source })?;
         Ok(self)
     }
 

@@ -24,6 +24,9 @@ pub(crate) const SERVER_HELLO_BYTES: usize = 9;
 /// Bytes kept at a time; what does not fit waits until these are sent.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
+/// Room for bytes that a connection keeps between turns: more is given back, for there may be many that are silent.
+const ROOM_BYTES_MAX: usize = 16 * 1024;
+
 /// Any stream of bytes, plain or secured: the end that HTTP/2 reads and writes.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
@@ -151,6 +154,7 @@ impl<S: AsyncWrite + Unpin> Held<S> {
             self.unflushed = true;
         }
         self.bytes.clear();
+        self.bytes.shrink_to(ROOM_BYTES_MAX);
         self.sent = 0;
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
