@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use refract_model::Dtype;
 use refract_model::parallel::{self, InProcess};
 
-use self::rank::{Answer, Answers, Held, Post, Prompt, Row, Said, Seat, Task, serve};
+use self::rank::{Answer, Answers, Held, Outcome, Post, Prompt, Row, Seat, Task, serve};
 use super::{CrossSlot, DecodeRow, EncodeJob, Logits, Page, RowMove, RowSlot, Runner, RunnerError, Shape};
 use crate::device::DeviceName;
 
@@ -114,7 +114,7 @@ impl ParallelRunner {
                 .spawn(move || {
                     let work = AssertUnwindSafe(|| serve(rank, post, &inbox, &sender));
                     if let Err(panic) = catch_unwind(work) {
-                        let said = Said::Died(format!("panic: {}", crate::engine::message(&*panic)));
+                        let said = Outcome::Died(format!("panic: {}", crate::engine::message(&*panic)));
                         // Nobody is there to hear it only where the runner has gone as well.
                         let held = Held::default();
                         let _ = sender.send(Answer { rank, said, held });
@@ -132,7 +132,7 @@ impl ParallelRunner {
         for _ in 0..count {
             let failed = match answers.recv() {
                 Ok(Answer {
-                    said: Said::Loaded(shape, page),
+                    said: Outcome::Loaded(shape, page),
                     rank,
                     held,
                 }) => {
@@ -141,16 +141,17 @@ impl ParallelRunner {
                     continue;
                 }
                 Ok(Answer {
-                    said: Said::Failed(error),
+                    said: Outcome::Failed(error),
                     ..
                 }) => error,
                 Ok(Answer {
-                    said: Said::Died(reason),
+                    said: Outcome::Died(reason),
                     rank,
                     ..
                 }) => RunnerError::fatal(format!("rank {rank}: {reason}")),
                 Ok(Answer {
-                    said: Said::Done(_), ..
+                    said: Outcome::Done(_),
+                    ..
                 })
                 | Err(_) => RunnerError::fatal("the threads of the ranks have ended"),
             };
@@ -222,13 +223,15 @@ impl ParallelRunner {
             heard[answer.rank] = true;
             self.ranks[answer.rank].hold(answer.held);
             match answer.said {
-                Said::Done(logits) if answer.rank == 0 => first = logits,
-                Said::Done(_) | Said::Loaded(..) => {}
-                Said::Failed(error) => {
+                Outcome::Done(logits) if answer.rank == 0 => first = logits,
+                Outcome::Done(_) | Outcome::Loaded(..) => {}
+                Outcome::Failed(error) => {
                     failures += 1;
                     failed.get_or_insert(error);
                 }
-                Said::Died(reason) => return Err(self.part(format!("rank {} died: {reason}", answer.rank))),
+                Outcome::Died(reason) => {
+                    return Err(self.part(format!("rank {} died: {reason}", answer.rank)));
+                }
             }
         }
         match failed {

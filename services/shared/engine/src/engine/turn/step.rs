@@ -128,7 +128,7 @@ impl<R: Runner> Loop<R> {
             &mut self.runner,
             &spans,
             &rows,
-            &mut Said {
+            &mut LogitsRoom {
                 vocab,
                 lines: &mut buffer[..lines * vocab],
                 likeliest: &mut likeliest,
@@ -231,20 +231,20 @@ impl<R: Runner> Loop<R> {
 }
 
 /// Room for what a runner says.
-struct Said<'a> {
+struct LogitsRoom<'a> {
     vocab: usize,
     /// `[lines, vocab]`
     lines: &'a mut [f32],
     likeliest: &'a mut [Option<Likeliest>],
 }
 
-impl Said<'_> {
+impl LogitsRoom<'_> {
     /// The first so many lines, and the others.
-    fn split(&mut self, lines: usize) -> (Said<'_>, Said<'_>) {
+    fn split(&mut self, lines: usize) -> (LogitsRoom<'_>, LogitsRoom<'_>) {
         let vocab = self.vocab;
         let (first_lines, other_lines) = self.lines.split_at_mut(lines * vocab);
         let (first, other) = self.likeliest.split_at_mut(lines);
-        let said = |lines, likeliest| Said {
+        let said = |lines, likeliest| LogitsRoom {
             vocab,
             lines,
             likeliest,
@@ -259,7 +259,7 @@ fn decode_apart(
     runner: &mut impl Runner,
     spans: &[Span],
     rows: &[DecodeRow<'_>],
-    said: &mut Said<'_>,
+    said: &mut LogitsRoom<'_>,
     failed: &mut Vec<(SequenceId, Error)>,
 ) -> Result<(), RunnerError> {
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else {

@@ -50,7 +50,7 @@ pub(super) struct Answers {
 
 pub(super) struct Answer {
     pub(super) rank: usize,
-    pub(super) said: Said,
+    pub(super) said: Outcome,
     pub(super) held: Held,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Held {
     pub(super) peak: Option<u64>,
 }
 
-pub(super) enum Said {
+pub(super) enum Outcome {
     /// With the pieces that its decode memory comes in.
     Loaded(Box<Shape>, Option<Page>),
     /// With the logits, where they were wanted.
@@ -111,7 +111,7 @@ pub(super) fn serve(rank: usize, post: Post, inbox: &Receiver<Task>, answers: &S
     let mut runner = match load() {
         Ok(runner) => runner,
         Err(error) => {
-            say(Said::Failed(error), Held::default());
+            say(Outcome::Failed(error), Held::default());
             return;
         }
     };
@@ -122,7 +122,7 @@ pub(super) fn serve(rank: usize, post: Post, inbox: &Receiver<Task>, answers: &S
     };
     // What loading took is over.
     let _loading = runner.memory_peak();
-    let loaded = Said::Loaded(Box::new(runner.shape()), runner.page());
+    let loaded = Outcome::Loaded(Box::new(runner.shape()), runner.page());
     let mut heard = say(loaded, held(&mut runner));
     while heard && let Ok(task) = inbox.recv() {
         let done = match task {
@@ -146,7 +146,7 @@ pub(super) fn serve(rank: usize, post: Post, inbox: &Receiver<Task>, answers: &S
                 Ok(Answers::default())
             }
         };
-        let said = done.map_or_else(Said::Failed, Said::Done);
+        let said = done.map_or_else(Outcome::Failed, Outcome::Done);
         heard = say(said, held(&mut runner));
     }
 }
