@@ -46,7 +46,10 @@ pub(super) fn ship(
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let bar = ProgressBar::hidden();
         let rehearsing = rehearse::rehearse(&made, Some(&manifest.decode), prompts, 1, &bar);
-        let phrases = runtime.block_on(rehearsing)?.phrases();
+        let phrases = runtime
+            .block_on(rehearsing)
+            .context("rehearsing what the trained model says")?
+            .phrases();
         rehearse::write(&made, None, &phrases)?;
     }
     manifest.write(&made)?;

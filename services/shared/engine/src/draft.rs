@@ -29,6 +29,8 @@ const LIKELY: f32 = 0.5;
 /// Observations that the prior of an entry counts for, and over how many a source's rate is averaged.
 const PRIOR: f32 = 1.5;
 const WINDOW: f32 = 64.0;
+/// Observations at which an entry's counts are halved, so that what comes now counts more than what came once.
+const TRIED_MAX: u16 = 64;
 
 /// What a sequence's prompt is known by, made once.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +192,7 @@ impl Entry {
             // What comes now is at least as likely as what came before.
             (self.next, self.right, self.tried) = (next, 0, 1);
         }
-        if self.tried >= 64 {
+        if self.tried >= TRIED_MAX {
             self.tried /= 2;
             self.right /= 2;
         }

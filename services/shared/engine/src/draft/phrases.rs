@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Book, COPIES, Entry, LEVELS, LIKELY, Marks, Rate, SOURCES, place};
+use super::{Book, COPIES, Entry, LEVELS, LIKELY, Marks, Rate, SOURCES, TRIED_MAX, place};
 use crate::config::Config;
 use crate::runner::RunnerError;
 
@@ -43,6 +43,15 @@ pub struct Told {
     pub ids: Vec<u32>,
 }
 
+impl Told {
+    /// As the decoder sees it.
+    fn whole(&self, decoder_start: u32) -> Vec<u32> {
+        std::iter::once(decoder_start)
+            .chain(self.ids.iter().copied())
+            .collect()
+    }
+}
+
 impl Phrases {
     /// What these texts have in common. `decoder_start` is the model's.
     pub fn of(decoder_start: u32, texts: &[Told]) -> Self {
@@ -51,9 +60,7 @@ impl Phrases {
         let mut said: HashMap<(u64, u32), (usize, usize)> = HashMap::new();
         for (at, text) in texts.iter().enumerate() {
             let marks = Marks::of(&text.prompt);
-            let ids: Vec<u32> = std::iter::once(decoder_start)
-                .chain(text.ids.iter().copied())
-                .collect();
+            let ids = text.whole(decoder_start);
             book.learn(&marks, &text.prompt, &ids, 1);
             for end in 1..ids.len() {
                 for context in marks.contexts(&ids[..end]) {
@@ -78,7 +85,7 @@ impl Phrases {
                     tried: entry.tried,
                 })
             })
-            // By itself it would not be guessed.
+            // Less likely ones would never be guessed.
             .filter(|phrase| phrase.entry().likely(0.5) >= LIKELY)
             .collect();
         phrases.sort_unstable_by_key(|phrase| phrase.context);
@@ -123,9 +130,7 @@ impl Phrases {
         let mut steps = 0;
         for text in texts {
             let marks = Marks::of(&text.prompt);
-            let whole: Vec<u32> = std::iter::once(decoder_start)
-                .chain(text.ids.iter().copied())
-                .collect();
+            let whole = text.whole(decoder_start);
             let mut said = 1;
             while said < whole.len() {
                 let mut ids = whole[..said].to_vec();
@@ -189,7 +194,12 @@ impl Phrases {
                     let number = text.parse().ok().filter(|n: &usize| *n < below);
                     number.ok_or_else(|| no(format!("{name}: {text:?} is no number below {below}")))
                 };
-                let (next, right, tried) = (count("next", vocab)?, count("right", 64)?, count("tried", 64)?);
+                let most = usize::from(TRIED_MAX);
+                let (next, right, tried) = (
+                    count("next", vocab)?,
+                    count("right", most)?,
+                    count("tried", most)?,
+                );
                 if right > tried {
                     return Err(no(format!("right {right} is above tried {tried}")));
                 }
