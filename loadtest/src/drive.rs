@@ -101,7 +101,7 @@ async fn ask(door: &Refract, user: &str, limit: usize, begun: Instant, intended:
                 let tokens = tokens.generated;
                 prism = (tokens > 0).then_some(timings.prism);
                 outcome.items.push(Item {
-                    rung: rung(grounding.rung),
+                    rung: grounding.rung.as_str(),
                     complete: now,
                     found: (grounding.rung == Rung::Cached).then_some(timings.consult),
                     per_token: first
@@ -117,17 +117,6 @@ async fn ask(door: &Refract, user: &str, limit: usize, begun: Instant, intended:
         }
     }
     outcome
-}
-
-fn rung(rung: Rung) -> &'static str {
-    match rung {
-        Rung::Fresh => "FRESH",
-        Rung::Cached => "CACHED",
-        Rung::Stale => "STALE",
-        Rung::HistoryOnly => "HISTORY_ONLY",
-        Rung::Template => "TEMPLATE",
-        Rung::None(_) => "NONE",
-    }
 }
 
 fn status(error: &Error) -> &'static str {

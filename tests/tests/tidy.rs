@@ -66,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "refract-client",
         &["refract-domain", "refract-net", "refract-wire"],
     ),
+    ("refract-loadtest", &["refract-client"]),
     ("refract-oracle", MODEL_SERVICE),
     ("refract-prism", MODEL_SERVICE),
 ];
@@ -125,6 +126,7 @@ fn crates_use_only_the_rooms_they_may_know() {
     let rules: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
     let mut found = Vec::new();
     files(&root().join("services"), &mut found);
+    files(&root().join("loadtest"), &mut found);
     let mut seen = 0;
     for path in found.iter().filter(|p| p.ends_with("Cargo.toml")) {
         let manifest: toml::Table = fs::read_to_string(path).expect("manifest").parse().expect("toml");

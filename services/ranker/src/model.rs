@@ -125,10 +125,6 @@ impl Model {
         self.blend
     }
 
-    pub fn items_len(&self) -> usize {
-        self.item_ids.len()
-    }
-
     /// Numbers learnt.
     pub fn parameters(&self) -> usize {
         self.factors.values.len() + self.neighbours.weights.len() + self.popularity.len()

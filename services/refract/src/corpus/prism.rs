@@ -8,9 +8,9 @@ use std::sync::Arc;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use refract_bundle::FACTS_MAX;
 use refract_bundle::template::{Scene, SlotPrompt, prism_slots};
-use refract_bundle::{FACTS_MAX, point_of};
-use refract_truth::{Gate, Point, Relation, STYLES, Target, Vocabulary, choose, compose, render};
+use refract_truth::{Gate, Point, Relation, STYLES, Target, Vocabulary, choose, compose, point_of, render};
 
 use super::{Config, Line, Request};
 

@@ -5,7 +5,6 @@ mod sums;
 use std::fmt::Write as _;
 use std::io::Write;
 
-use refract_domain::Rung;
 use serde::Serialize;
 
 use super::estimate::Estimate;
@@ -155,15 +154,4 @@ pub(crate) fn table(metrics: &[Metric]) -> String {
         .expect("writing to a string");
     }
     out
-}
-
-pub(crate) fn rung_name(rung: Rung) -> &'static str {
-    match rung {
-        Rung::Fresh => "FRESH",
-        Rung::Cached => "CACHED",
-        Rung::Stale => "STALE",
-        Rung::HistoryOnly => "HISTORY_ONLY",
-        Rung::Template => "TEMPLATE",
-        Rung::None(_) => "NONE",
-    }
 }

@@ -8,7 +8,6 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::observe::{Observed, Told};
-use super::report::rung_name;
 
 /// Faulty texts that are printed at most.
 const FAULTY_MAX: usize = 12;
@@ -24,7 +23,7 @@ pub(crate) fn json(one: &Observed) -> serde_json::Value {
     let faults =
         |told: &Told| -> Vec<String> { told.verdict.faults.iter().map(|f| format!("{f:?}")).collect() };
     json!({"sample": {
-        "liked": one.liked, "item": one.item.title, "rung": rung_name(one.rung), "text": one.after.text, "before": one.before.text,
+        "liked": one.liked, "item": one.item.title, "rung": one.rung.as_str(), "text": one.after.text, "before": one.before.text,
         "faults": faults(&one.after), "before_faults": faults(&one.before),
     }})
 }
@@ -42,7 +41,7 @@ pub(crate) fn text(one: &Observed) -> String {
     let _ = writeln!(
         out,
         "  {:<6} {}",
-        rung_name(one.rung).to_lowercase().replace('_', " "),
+        one.rung.as_str().to_lowercase().replace('_', " "),
         if one.after.text.is_empty() {
             "–"
         } else {

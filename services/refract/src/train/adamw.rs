@@ -24,7 +24,7 @@ pub(crate) struct Hyper {
 
 impl Default for Hyper {
     fn default() -> Self {
-        // Decay, clip: method.md-level settings of the paper's code (0.01, 1.0); betas as usual for transformers.
+        // Decay, clip: as in the paper's code (0.01, 1.0); betas as usual for transformers.
         Self {
             beta1: 0.9,
             beta2: 0.98,

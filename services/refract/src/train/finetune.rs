@@ -24,7 +24,7 @@ use super::corpus::Dealer;
 use super::labels::Set;
 use crate::cli::Compute;
 
-/// Width of a row of either table (method.md-level setting of the published recipe).
+/// Width of a row of either table (the published recipe's).
 const PAIR_WIDTH: usize = 64;
 
 /// Where the weights come from.

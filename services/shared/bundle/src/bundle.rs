@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use refract_domain::{ExplainQuery, Fact, FactKind, History, Knowledge, Pair, Revision};
 use refract_truth::text::{TITLE_CHARS_MAX, sayable};
-use refract_truth::{Gate, Point, Relation, Vocabulary, phrase, render};
+use refract_truth::{Gate, Point, Relation, Vocabulary, phrase, point_of, render};
 
 use crate::error::Error;
-use crate::facts::{clause_of, fact_of, point_of, point_of_fact, unrelated};
+use crate::facts::{clause_of, fact_of, point_of_fact, unrelated};
 use crate::fill::Filler;
 use crate::manifest::{MANIFEST_FILE, Manifest, Mode, Role};
 use crate::slots::SlotTable;
@@ -91,13 +91,6 @@ impl Bundle {
             slots,
             vocabulary: Arc::default(),
         })
-    }
-
-    /// With a deployment's own attribute names.
-    #[must_use]
-    pub fn with_vocabulary(mut self, vocabulary: Vocabulary) -> Self {
-        self.vocabulary = Arc::new(vocabulary);
-        self
     }
 
     /// With this much memory for items that were read before.

@@ -2,7 +2,6 @@
 
 use refract_domain::{Evidence, Fact, FactKind, History, ItemId, Pair, Signal};
 use refract_truth::phrase::{self, Matter};
-use refract_truth::relations::Kind;
 use refract_truth::{Form, Point, PointKind, Reading, Relation, Role, Target, Vocabulary, render};
 
 use crate::slots::SlotTable;
@@ -30,28 +29,6 @@ pub(crate) fn needs_label(role: Role) -> bool {
         role,
         Role::Author | Role::Artist | Role::Maker | Role::Place | Role::Other
     )
-}
-
-/// A relation as a point of a text.
-pub fn point_of(relation: &Relation) -> Point {
-    let kind = match &relation.kind {
-        Kind::Shared {
-            role,
-            attribute,
-            value,
-        } => PointKind::Shared {
-            role: *role,
-            attribute: attribute.clone(),
-            value: value.clone(),
-        },
-        Kind::CoLiked { .. } => PointKind::CoLiked,
-        Kind::Premise(premise) => PointKind::Premise(premise.clone()),
-    };
-    Point {
-        kind,
-        history: relation.history.iter().map(|item| item.id.clone()).collect(),
-        liked: relation.liked,
-    }
 }
 
 /// A fact as a point, if it is of a kind that slots can carry and leans on this request only.

@@ -16,7 +16,6 @@ mod tokenizer;
 
 pub use bundle::{Bundle, FACTS_MAX, Parsed, Prompt};
 pub use error::Error;
-pub use facts::point_of;
 pub use fill::{Filler, SENTENCES_MAX};
 pub use manifest::{Decode, MANIFEST_FILE, Manifest, Mode, Precision, Role, TemplateKind};
 pub use refract_truth::vocabulary::READINGS_BYTES_DEFAULT;

@@ -67,11 +67,6 @@ pub enum UnavailableReason {
 }
 
 impl Error {
-    /// Whether another replica, asked at once, might succeed.
-    pub fn is_elsewhere_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.into(),

@@ -30,6 +30,20 @@ pub enum Rung {
     None(NoneReason),
 }
 
+impl Rung {
+    /// As metrics, reports and the contract's enum spell it; a reason stands beside it where it matters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "FRESH",
+            Self::Cached => "CACHED",
+            Self::Stale => "STALE",
+            Self::HistoryOnly => "HISTORY_ONLY",
+            Self::Template => "TEMPLATE",
+            Self::None(_) => "NONE",
+        }
+    }
+}
+
 /// Why there is no explanation. Closed: it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NoneReason {

@@ -30,7 +30,7 @@ impl fmt::Debug for UserId {
     }
 }
 
-/// How an interaction speaks about taste. Ratings of 1–2 of 5 are not likes (method.md §4.11).
+/// How an interaction speaks about taste. Ratings of 1–2 of 5 are not likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     Liked,
@@ -60,7 +60,7 @@ pub struct History {
 }
 
 impl History {
-    /// The paper caps a history at 50 items (method.md §2); we keep room for rankers that like more.
+    /// The paper (arXiv 2511.16543) caps a history at 50 items; we keep room for rankers that like more.
     pub const INTERACTIONS_MAX: usize = 200;
 
     /// Sorts by time (equal times keep their order) and keeps the newest `INTERACTIONS_MAX`.

@@ -31,7 +31,7 @@ impl fmt::Display for ItemId {
 /// Ordered by name so that prompts, digests and answers do not depend on hashing.
 pub type Attributes = BTreeMap<String, Vec<String>>;
 
-/// A thing with a title and attributes: structured, never a pre-joined string (method.md §4.7: titles contain commas).
+/// A thing with a title and attributes: structured, never a pre-joined string (titles contain commas).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub id: ItemId,

@@ -1,7 +1,7 @@
 //! Is a teacher's text worth learning from: a cheap score that ranks candidates, and a filter with reasons.
 //!
 //! Score = 1.8 · overlap + 0.8 · distinct − 1.2 · repeat, where overlap is the share of the text's words that its source has,
-//! distinct the share of different words, repeat the rest (the values of the published recipe, method G1).
+//! distinct the share of different words, repeat the rest (the values of the published recipe).
 
 use std::collections::HashSet;
 use std::fmt;

@@ -126,6 +126,8 @@ enum About {
 }
 
 struct Simulation<'a> {
+    plan: &'a Plan,
+    run: &'a Run,
     stations: [&'a Station; 3],
     pools: [Vec<Node>; 3],
     jobs: Vec<(About, usize, usize)>,
@@ -133,8 +135,24 @@ struct Simulation<'a> {
     order: u64,
     requests: Vec<Request>,
     items: Vec<Item>,
+    /// Users whose knowledge is remembered by now, where [`Known::Askers`] tells users apart.
+    known: HashSet<usize>,
     draw: ChaCha8Rng,
-    sharing: f64,
+    tally: Tally,
+}
+
+/// What has come to pass, in milliseconds.
+#[derive(Default)]
+struct Tally {
+    slates: Vec<f64>,
+    items: Vec<f64>,
+    found: Vec<f64>,
+    asked: Vec<f64>,
+    hits: usize,
+    without: usize,
+    explained: usize,
+    /// When the last job ended.
+    last: f64,
 }
 
 /// Runs it. `plan` must have been checked.
@@ -145,127 +163,158 @@ pub fn simulate(plan: &Plan, size: Size, run: &Run) -> Seen {
     let smallest = sizes.into_iter().min().unwrap_or(1);
     let part = (largest.div_ceil(SLICE_NODES_MAX)).min(smallest).max(1);
     let nodes = sizes.map(|n| ((n as f64 / part as f64).round() as usize).max(1));
-    let rate = run.rate / part as f64;
-    let starts = schedule::starts(Arrivals::Poisson, rate, run.duration, run.seed);
 
-    let mut it = Simulation {
-        stations: [&plan.ranker, &plan.oracle, &plan.prism],
-        pools: nodes.map(|n| vec![Node::default(); n]),
-        jobs: Vec::new(),
-        events: BinaryHeap::new(),
-        order: 0,
-        requests: Vec::with_capacity(starts.len()),
-        items: Vec::new(),
-        draw: ChaCha8Rng::seed_from_u64(run.draws ^ 0xd15c),
-        sharing: run.sharing,
-    };
-    for (n, start) in starts.iter().enumerate() {
-        it.at(start.as_secs_f64() * 1e3, Event::Arrives(n));
-        let size = drawn_size(plan.load.spread, &mut it.draw);
-        it.requests.push(Request {
-            begun: start.as_secs_f64() * 1e3,
-            size,
-            left: plan.load.items,
-            user: match &run.known {
-                Known::Askers(askers) => askers.get(n % askers.len().max(1)).copied(),
-                Known::Share(_) => None,
-            },
-            is_hit: false,
-        });
-    }
-
-    let mut known: HashSet<usize> = HashSet::new();
-    let (mut slates, mut items_ms) = (Vec::new(), Vec::new());
-    let (mut found, mut asked) = (Vec::new(), Vec::new());
-    let (mut hits, mut without, mut explained) = (0usize, 0usize, 0usize);
-    let mut last = 0.0f64;
+    let mut it = Simulation::new(plan, run, nodes);
+    it.schedule(run.rate / part as f64);
     while let Some(Reverse((Time(now), _, event))) = it.events.pop() {
         match event {
             Event::Arrives(request) => it.send(RANKER, now, About::Request(request)),
-            Event::Ends(station, node, version) => {
-                if it.pools[station][node].version != version {
-                    continue;
-                }
-                let Some(about) = it.end(station, node, now) else {
-                    continue;
-                };
-                last = now;
-                match about {
-                    About::Request(request) => {
-                        slates.push(now - it.requests[request].begun + plan.load.way_ms);
-                        let is_hit = match (&run.known, it.requests[request].user) {
-                            (Known::Share(share), _) => it.draw.random::<f64>() < *share,
-                            (Known::Askers(_), user) => user.is_some_and(|user| known.contains(&user)),
-                        };
-                        it.requests[request].is_hit = is_hit;
-                        for _ in 0..plan.load.items {
-                            it.items.push(Item {
-                                request,
-                                is_asking: !is_hit,
-                            });
-                            let item = it.items.len() - 1;
-                            let looked_up = now + plan.memory.lookup_ms;
-                            if is_hit {
-                                hits += 1;
-                                it.at(looked_up, Event::Writes(item));
-                            } else {
-                                it.at(looked_up, Event::Asks(item));
-                                it.at(now + plan.promises.consult_cap_ms, Event::GivesUp(item));
-                            }
-                        }
-                    }
-                    About::Item(item) if station == ORACLE => {
-                        if std::mem::take(&mut it.items[item].is_asking) {
-                            if let Some(user) = it.requests[it.items[item].request].user {
-                                known.insert(user);
-                            }
-                            it.at(now, Event::Writes(item));
-                        }
-                    }
-                    About::Item(item) => {
-                        explained += 1;
-                        let request = &mut it.requests[it.items[item].request];
-                        let took = now - request.begun + plan.load.way_ms;
-                        items_ms.push(took);
-                        request.left -= 1;
-                        if request.left == 0 {
-                            if request.is_hit { &mut found } else { &mut asked }.push(took);
-                        }
-                    }
-                }
-            }
-            Event::GivesUp(item) => {
-                if std::mem::take(&mut it.items[item].is_asking) {
-                    without += 1;
-                    it.at(now, Event::Writes(item));
-                }
-            }
+            Event::Ends(station, node, version) => it.ends(station, node, version, now),
+            Event::GivesUp(item) => it.gives_up(item, now),
             Event::Asks(item) => it.send(ORACLE, now, About::Item(item)),
             Event::Writes(item) => it.send(PRISM, now, About::Item(item)),
         }
     }
-    let busy = [RANKER, ORACLE, PRISM].map(|station| {
-        let pool = &it.pools[station];
-        pool.iter().map(Node::busy_ms).sum::<f64>() / pool.len() as f64 / last.max(1.0)
-    });
-    let mut complete = [&found[..], &asked[..]].concat();
-    Seen {
-        // What was begun and ended, over the time it took: below the rate when the cluster falls behind.
-        answered_per_second: part as f64 * complete.len() as f64
-            / (last.max(1.0) / 1e3).max(run.duration.as_secs_f64()),
-        requests: it.requests.len(),
-        slate_ms: curve(&mut slates),
-        item_ms: curve(&mut items_ms),
-        complete_ms: curve(&mut complete),
-        found_ms: curve(&mut found),
-        asked_ms: curve(&mut asked),
-        hit_share: hits as f64 / explained.max(1) as f64,
-        without_knowledge_share: without as f64 / explained.max(1) as f64,
-        busy,
-    }
+    it.seen(part)
 }
 
-impl Simulation<'_> {
+impl<'a> Simulation<'a> {
+    fn new(plan: &'a Plan, run: &'a Run, nodes: [usize; 3]) -> Self {
+        Self {
+            plan,
+            run,
+            stations: [&plan.ranker, &plan.oracle, &plan.prism],
+            pools: nodes.map(|n| vec![Node::default(); n]),
+            jobs: Vec::new(),
+            events: BinaryHeap::new(),
+            order: 0,
+            requests: Vec::new(),
+            items: Vec::new(),
+            known: HashSet::new(),
+            draw: ChaCha8Rng::seed_from_u64(run.draws ^ 0xd15c),
+            tally: Tally::default(),
+        }
+    }
+
+    /// All arrivals, `rate` a second.
+    fn schedule(&mut self, rate: f64) {
+        let starts = schedule::starts(Arrivals::Poisson, rate, self.run.duration, self.run.seed);
+        for (n, start) in starts.iter().enumerate() {
+            let begun = start.as_secs_f64() * 1e3;
+            self.at(begun, Event::Arrives(n));
+            let size = drawn_size(self.plan.load.spread, &mut self.draw);
+            self.requests.push(Request {
+                begun,
+                size,
+                left: self.plan.load.items,
+                user: match &self.run.known {
+                    Known::Askers(askers) => askers.get(n % askers.len().max(1)).copied(),
+                    Known::Share(_) => None,
+                },
+                is_hit: false,
+            });
+        }
+    }
+
+    /// A job of a node is done, unless its pace has changed since this end was foreseen.
+    fn ends(&mut self, station: usize, node: usize, version: u64, now: f64) {
+        if self.pools[station][node].version != version {
+            return;
+        }
+        let Some(about) = self.end(station, node, now) else {
+            return;
+        };
+        self.tally.last = now;
+        match about {
+            About::Request(request) => self.slate_is_ready(request, now),
+            About::Item(item) if station == ORACLE => self.knowledge_came(item, now),
+            About::Item(item) => self.item_is_explained(item, now),
+        }
+    }
+
+    fn slate_is_ready(&mut self, request: usize, now: f64) {
+        self.tally
+            .slates
+            .push(now - self.requests[request].begun + self.plan.load.way_ms);
+        let is_hit = match (&self.run.known, self.requests[request].user) {
+            (Known::Share(share), _) => self.draw.random::<f64>() < *share,
+            (Known::Askers(_), user) => user.is_some_and(|user| self.known.contains(&user)),
+        };
+        self.requests[request].is_hit = is_hit;
+        let looked_up = now + self.plan.memory.lookup_ms;
+        for _ in 0..self.plan.load.items {
+            self.items.push(Item {
+                request,
+                is_asking: !is_hit,
+            });
+            let item = self.items.len() - 1;
+            if is_hit {
+                self.tally.hits += 1;
+                self.at(looked_up, Event::Writes(item));
+            } else {
+                self.at(looked_up, Event::Asks(item));
+                self.at(now + self.plan.promises.consult_cap_ms, Event::GivesUp(item));
+            }
+        }
+    }
+
+    /// The Oracle has answered; too late for an item that has gone on without.
+    fn knowledge_came(&mut self, item: usize, now: f64) {
+        if std::mem::take(&mut self.items[item].is_asking) {
+            self.known.extend(self.requests[self.items[item].request].user);
+            self.at(now, Event::Writes(item));
+        }
+    }
+
+    fn gives_up(&mut self, item: usize, now: f64) {
+        if std::mem::take(&mut self.items[item].is_asking) {
+            self.tally.without += 1;
+            self.at(now, Event::Writes(item));
+        }
+    }
+
+    fn item_is_explained(&mut self, item: usize, now: f64) {
+        let tally = &mut self.tally;
+        let request = &mut self.requests[self.items[item].request];
+        let took = now - request.begun + self.plan.load.way_ms;
+        tally.explained += 1;
+        tally.items.push(took);
+        request.left -= 1;
+        if request.left == 0 {
+            if request.is_hit {
+                &mut tally.found
+            } else {
+                &mut tally.asked
+            }
+            .push(took);
+        }
+    }
+
+    /// The whole cluster's figures, of which this was one of `part` slices.
+    fn seen(mut self, part: usize) -> Seen {
+        let Tally { last, explained, .. } = self.tally;
+        let busy = [RANKER, ORACLE, PRISM].map(|station| {
+            let pool = &self.pools[station];
+            pool.iter().map(Node::busy_ms).sum::<f64>() / pool.len() as f64 / last.max(1.0)
+        });
+        let tally = &mut self.tally;
+        let mut complete = [&tally.found[..], &tally.asked[..]].concat();
+        Seen {
+            // What was begun and ended, over the time it took: below the rate when the cluster falls behind.
+            answered_per_second: part as f64 * complete.len() as f64
+                / (last.max(1.0) / 1e3).max(self.run.duration.as_secs_f64()),
+            requests: self.requests.len(),
+            slate_ms: curve(&mut tally.slates),
+            item_ms: curve(&mut tally.items),
+            complete_ms: curve(&mut complete),
+            found_ms: curve(&mut tally.found),
+            asked_ms: curve(&mut tally.asked),
+            hit_share: tally.hits as f64 / explained.max(1) as f64,
+            without_knowledge_share: tally.without as f64 / explained.max(1) as f64,
+            busy,
+        }
+    }
+
     fn at(&mut self, time: f64, event: Event) {
         self.order += 1;
         self.events.push(Reverse((Time(time), self.order, event)));
@@ -302,19 +351,19 @@ impl Simulation<'_> {
 
     /// Jobs of other stations that count as so many more of this one's own.
     fn beside(&self, station: usize) -> f64 {
-        if self.sharing == 0.0 {
+        if self.run.sharing == 0.0 {
             return 0.0;
         }
         let others = [RANKER, ORACLE, PRISM]
             .into_iter()
             .filter(|other| *other != station);
         let running = others.flat_map(|other| &self.pools[other]).map(Node::running);
-        self.sharing * running.sum::<usize>() as f64
+        self.run.sharing * running.sum::<usize>() as f64
     }
 
     /// Before anything changes, progress so far is noted at the old pace: on a shared machine everybody's.
     fn settle(&mut self, station: usize, node: usize, now: f64) {
-        if self.sharing == 0.0 {
+        if self.run.sharing == 0.0 {
             self.pools[station][node].advance(self.stations[station], now, 0.0);
             return;
         }
@@ -331,7 +380,7 @@ impl Simulation<'_> {
         for s in [RANKER, ORACLE, PRISM] {
             let beside = self.beside(s);
             for n in 0..self.pools[s].len() {
-                if self.sharing == 0.0 && (s, n) != (station, node) {
+                if self.run.sharing == 0.0 && (s, n) != (station, node) {
                     continue;
                 }
                 self.pools[s][n].version += 1;

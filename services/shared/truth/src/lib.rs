@@ -26,5 +26,5 @@ pub use reading::{Reading, Sought};
 pub use relations::{Kind, Limits, Relation, relations, relations_within};
 pub use render::{Mention, Part, Rendered, Target, render};
 pub use sentences::Sentences;
-pub use template::{TEMPLATE_REVISION, template, template_within};
+pub use template::{TEMPLATE_REVISION, point_of, template, template_within};
 pub use vocabulary::{Role, Thing, Vocabulary};

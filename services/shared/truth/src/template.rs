@@ -55,7 +55,8 @@ pub fn template_within(
         .find_map(|points| written(vocabulary, &gate, pair, history, points, style))
 }
 
-fn point_of(relation: &Relation) -> Point {
+/// A relation as a point of a text.
+pub fn point_of(relation: &Relation) -> Point {
     let kind = match &relation.kind {
         Kind::Shared {
             role,

@@ -1,4 +1,4 @@
-//! What attribute names mean: the roles they play in a sentence, by one table that a deployment may extend.
+//! What attribute names mean: the roles they play in a sentence, by one table.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use refract_domain::Rung;
 
-use super::{Goal, Metric, rung_name};
+use super::{Goal, Metric};
 use crate::eval::check::Class;
 use crate::eval::estimate::{Cases, Estimate};
 use crate::eval::observe::{Ablation, Observed, Told};
@@ -268,7 +268,7 @@ fn rungs(observed: &[Observed], seed: u64) -> Vec<Metric> {
         .map(|rung| {
             let goal = (rung == "NONE").then_some(Goal::AtMost(0.0));
             share(observed, format!("rung/{rung}"), goal, seed, |one| {
-                rung_name(one.rung) == rung
+                one.rung.as_str() == rung
             })
         })
         .collect();

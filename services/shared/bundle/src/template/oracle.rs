@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use refract_domain::ItemId;
-use refract_truth::{Relation, Target};
+use refract_truth::{Relation, Target, point_of};
 
 use super::Scene;
-use crate::facts::{point_of, words_of};
+use crate::facts::words_of;
 use crate::manifest::SlotLimits;
 use crate::slots::SlotTable;
 

@@ -75,7 +75,7 @@ pub fn prism_slots(
     if shown.is_empty() {
         words.push("none".to_owned());
     }
-    let mut seen_links: Vec<(usize, ItemId, bool)> = Vec::new();
+    let mut seen_links: Vec<Link> = Vec::new();
     for (n, Named { read, liked }) in shown.iter().enumerate() {
         let id = &read.item().id;
         words.extend(table.find(&Target::History(id.clone())));
@@ -93,7 +93,11 @@ pub fn prism_slots(
                     said_words(&mut table, spoken.role, spoken.attribute, &spoken.value, &surface)
             {
                 words.extend(said);
-                seen_links.push((place, id.clone(), *liked));
+                seen_links.push(Link {
+                    place,
+                    history: id.clone(),
+                    liked: *liked,
+                });
             }
         }
         if n + 1 < shown.len() {
@@ -119,32 +123,7 @@ pub fn prism_slots(
         }
         None => {
             words.push("alone".to_owned());
-            // The first attribute that a liked item shares (else one that was seen), with at most two holders.
-            let best = seen_links.iter().min_by_key(|(place, _, liked)| (!liked, *place));
-            if let Some((place, _, liked)) = best {
-                let Spoken {
-                    role,
-                    attribute,
-                    value,
-                    ..
-                } = &spoken[*place];
-                let history = seen_links
-                    .iter()
-                    .filter(|(p, _, l)| p == place && l == liked)
-                    .map(|(_, id, _)| id.clone())
-                    .take(2)
-                    .collect();
-                let kind = PointKind::Shared {
-                    role: *role,
-                    attribute: (*attribute).to_owned(),
-                    value: value.clone(),
-                };
-                kept.push(Point {
-                    kind,
-                    history,
-                    liked: *liked,
-                });
-            }
+            kept.extend(closest_link(&spoken, &seen_links));
             kept.extend(premise.cloned().map(|p| Point {
                 kind: PointKind::Premise(p),
                 history: Vec::new(),
@@ -158,6 +137,39 @@ pub fn prism_slots(
         points: kept,
         history_shown: shown.len(),
     }
+}
+
+/// The first attribute that a liked item shares with the item (else one that was seen), with at most two holders.
+fn closest_link(spoken: &[Spoken<'_>], links: &[Link]) -> Option<Point> {
+    let best = links.iter().min_by_key(|link| (!link.liked, link.place))?;
+    let Spoken {
+        role,
+        attribute,
+        value,
+        ..
+    } = &spoken[best.place];
+    Some(Point {
+        kind: PointKind::Shared {
+            role: *role,
+            attribute: (*attribute).to_owned(),
+            value: value.clone(),
+        },
+        history: links
+            .iter()
+            .filter(|link| link.place == best.place && link.liked == best.liked)
+            .map(|link| link.history.clone())
+            .take(2)
+            .collect(),
+        liked: best.liked,
+    })
+}
+
+/// A value of the item that an item of the history has, too, as the prompt shows it.
+struct Link {
+    /// Of the value among those that are spoken of.
+    place: usize,
+    history: ItemId,
+    liked: bool,
 }
 
 /// A value of the item that the prompt shows.
