@@ -100,6 +100,23 @@ def _():
     return same(values_doc.generated() | dashboard.generated())
 
 
+@step("a key is explained by its own comment, or by another role's")
+def _():
+    def refused(text):
+        try:
+            values_doc.Documented(text).schema()
+        except SystemExit as said:
+            return "has no comment" in str(said)
+        return False
+
+    wrong = []
+    if not refused("image:\n  # Where Refract's image is.\n  repository: a\ndownload:\n  image:\n    repository: b\n"):
+        wrong.append("the comment of image.repository speaks for download.image.repository")
+    if refused("ranker:\n  # Pods.\n  replicas: 1\nprism:\n  replicas: 2\n"):
+        wrong.append("prism.replicas is not explained by ranker.replicas")
+    return wrong + [f"{path} speaks of gpu, which {path.partition('.')[0]} has not" for path, _, manual in documented.rows if "`gpu`" in manual and not path.startswith(("oracle.", "prism."))]
+
+
 @step("every object of the schema is closed")
 def _():
     wrong = []

@@ -18,6 +18,9 @@ import yaml_by_helm
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/refract"
 
+# The same keys thrice; a manual may be written at the first that has one.
+ROLES = ("ranker", "oracle", "prism")
+
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}
 FLAG = {"type": "boolean"}
@@ -208,17 +211,12 @@ def comments(text: str) -> dict[str, tuple[str, str]]:
 class Documented:
     """values.yaml, read."""
 
-    def __init__(self):
-        text = (CHART / "values.yaml").read_text()
+    def __init__(self, text: str = ""):
+        text = text or (CHART / "values.yaml").read_text()
         self.defaults = yaml_by_helm.load([text])[0]
         self.comments = comments(text)
         self.rust = rust_config.read(ROOT)
         self.rows = []
-        # Where a key has no manual of its own, the first key of that name speaks for it.
-        self._named = {}
-        for path, (manual, _) in self.comments.items():
-            if manual:
-                self._named.setdefault(path.rpartition(".")[2], manual)
 
     def schema(self) -> dict:
         top = self._of("", self.defaults)
@@ -241,11 +239,17 @@ class Documented:
             schema = TEXT
         else:
             raise SystemExit(f"values.yaml: {path} has no type of its own: put `# @…` above it")
-        manual = manual or self._named.get(path.rpartition(".")[2], "")
+        manual = manual or self._of_another_role(path)
         if not manual:
-            raise SystemExit(f"values.yaml: {path} has no comment, and neither has another key of that name")
+            raise SystemExit(f"values.yaml: {path} has no comment; only below a role may one be left out, where another role has that key and a comment")
         self.rows.append((path, value, manual))
         return schema | ({"description": manual} if manual else {})
+
+    def _of_another_role(self, path: str) -> str:
+        """What the same key of another role says. A key of the same name elsewhere is another thing, and says nothing of this one."""
+        role, _, key = path.partition(".")
+        others = [self.comments.get(f"{other}.{key}", ("", ""))[0] for other in ROLES] if role in ROLES else []
+        return next(filter(None, others), "")
 
     def table(self) -> str:
         self.rows.clear()
