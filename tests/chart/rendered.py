@@ -275,8 +275,18 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
 
 
 def devices_are_those_asked_for(r: Rendered) -> list[str]:
-    """With GPUs: the program is told as many as the pod gets; without, none. What one device cannot hold has room to meet."""
+    """With GPUs: the program is told as many as the pod gets; without, none. What one device cannot hold has room to meet. The cuda
+    image runs where there is a driver, and nowhere else."""
     wrong = []
+    image = r.values["image"]
+    cuda = f"@{image['cuda']['digest']}" if image["cuda"]["digest"] else f":{image['cuda']['tag'] or '0.1.0-cuda'}"
+    plain = f"@{image['digest']}" if image["digest"] else f":{image['tag'] or '0.1.0'}"
+    for name, labels, spec in r.pods:
+        component = labels[COMPONENT]
+        if component != "store":
+            wanted = image["repository"] + (cuda if r.values.get(component, {}).get("gpu", {}).get("enabled") else plain)
+            if spec["containers"][0]["image"] != wanted:
+                wrong.append(f"pod {name} runs {spec['containers'][0]['image']}, not {wanted}")
     for role in r.roles[1:]:
         gpu, worker = r.values[role]["gpu"], r.config(role)[role]["worker"]
         wanted = [f"cuda:{n}" for n in range(gpu["count"])] if gpu["enabled"] else []

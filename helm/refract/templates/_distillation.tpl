@@ -57,7 +57,7 @@ template:
     {{- end }}
     containers:
       - name: distill
-        image: {{ include "refract.image" $root }}
+        image: {{ include "refract.image" (dict "root" $root "role" "distillation") }}
         imagePullPolicy: {{ .Values.image.pullPolicy }}
         args:
           - distill

@@ -60,9 +60,14 @@ app.kubernetes.io/part-of: refract
 {{- end -}}
 {{- end }}
 
+{{/* dict root, role. The cuda image is linked with the driver's library, which only a container with a GPU is given:
+anywhere else it would not start. */}}
 {{- define "refract.image" -}}
-{{- $tag := ternary (printf "%s-cuda" .Chart.AppVersion) .Chart.AppVersion (eq .Values.image.flavour "cuda") -}}
-{{ include "refract.imageOf" (dict "image" .Values.image "tag" $tag) }}
+{{- $image := .root.Values.image }}{{ $tag := .root.Chart.AppVersion -}}
+{{- if dig "gpu" "enabled" false (index .root.Values .role) -}}
+{{- $image = merge (dict "repository" $image.repository) $image.cuda }}{{ $tag = printf "%s-cuda" $tag -}}
+{{- end -}}
+{{ include "refract.imageOf" (dict "image" $image "tag" $tag) }}
 {{- end }}
 
 {{/* Of every component, in one place: probes, Services, policies, monitors and configuration all take them from here. */}}

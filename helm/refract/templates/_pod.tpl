@@ -140,7 +140,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $role }}
-      image: {{ include "refract.image" $root }}
+      image: {{ include "refract.image" . }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       args: [serve, {{ $role }}, --config, /etc/refract/refract.toml]
       {{- with $values.extraEnv }}

@@ -3,11 +3,10 @@
 {{- $v := .Values }}{{ $wrong := list -}}
 {{- $roles := (include "refract.roles" . | fromJson).roles -}}
 
-{{- if and (eq $v.image.flavour "cpu") $v.oracle.enabled $v.oracle.gpu.enabled -}}
-{{- $wrong = append $wrong "oracle.gpu.enabled: the cpu flavour of the image would leave the GPUs idle; set image.flavour to cuda" -}}
+{{- range $role := without $roles "ranker" -}}
+{{- if and (index $v $role).gpu.enabled (or $v.image.tag $v.image.digest) (not (or $v.image.cuda.tag $v.image.cuda.digest)) -}}
+{{- $wrong = append $wrong (printf "image.cuda: %s.gpu.enabled needs the cuda image of the version that image.tag or image.digest names for the others, and one name cannot be both images: set image.cuda.tag or image.cuda.digest" $role) -}}
 {{- end -}}
-{{- if and (eq $v.image.flavour "cpu") $v.prism.enabled $v.prism.gpu.enabled -}}
-{{- $wrong = append $wrong "prism.gpu.enabled: the cpu flavour of the image would leave the GPU idle; set image.flavour to cuda" -}}
 {{- end -}}
 
 {{- range $role := without $roles "ranker" -}}
