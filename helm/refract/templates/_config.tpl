@@ -123,7 +123,6 @@ worker:
     {{- range $number := until (int $values.gpu.count) }}
     - cuda:{{ $number }}
     {{- end }}
-  tensor_parallel: {{ default 0 $values.gpu.tensorParallel }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -14,9 +14,6 @@
 {{- if and $gpu.enabled (contains "/mig-" $gpu.resource) (gt (int $gpu.count) 1) -}}
 {{- $wrong = append $wrong (printf "%s.gpu.count: MIG slices cannot hold a model together; take one slice, or whole GPUs" $role) -}}
 {{- end -}}
-{{- if and $gpu.enabled (gt (int $gpu.tensorParallel) (int $gpu.count)) -}}
-{{- $wrong = append $wrong (printf "%s.gpu.tensorParallel: %v of %v GPUs" $role $gpu.tensorParallel $gpu.count) -}}
-{{- end -}}
 {{- end -}}
 {{- if and $v.prism.enabled $v.prism.gpu.enabled (gt (int $v.prism.gpu.count) 1) -}}
 {{- $wrong = append $wrong "prism.gpu.count: only the Oracle's model is divided among GPUs; take more pods (prism.replicas)" -}}
