@@ -258,7 +258,8 @@ BAD = sorted((HERE / "bad").glob("*.yaml"))
 def _():
     def refuse(path):
         wanted = re.findall(r"^# expect: (.+)$", path.read_text(), re.M)
-        done = template("--values", path)
+        # A number from the command line is of another type than one from a file.
+        done = template("--values", path, *(word for pair in re.findall(r"^# set: (.+)$", path.read_text(), re.M) for word in ("--set", pair)))
         if done.returncode == 0 or not wanted:
             return [f"bad/{path.name} is not refused" if wanted else f"bad/{path.name} expects nothing"]
         said = done.stderr

@@ -130,7 +130,14 @@
 {{- $wrong = append $wrong (printf "%s.podDisruptionBudget: set exactly one of minAvailable and maxUnavailable, the other to null" $role) -}}
 {{- end -}}
 {{- $fewest := int (ternary $values.replicas (dig "autoscaling" "replicasMin" 1 $values) (eq (dig "autoscaling" "kind" "none" $values) "none")) -}}
-{{- if and (kindIs "float64" $budget.minAvailable) (ge (int $budget.minAvailable) $fewest) -}}
+{{- /* A number comes as int64 by --set and as float64 from a file; of a share Kubernetes rounds up. */ -}}
+{{- $stay := 0 -}}
+{{- if kindIs "string" $budget.minAvailable -}}
+{{- $stay = div (add (mul (trimSuffix "%" $budget.minAvailable | int) $fewest) 99) 100 | int -}}
+{{- else if not (kindIs "invalid" $budget.minAvailable) -}}
+{{- $stay = int $budget.minAvailable -}}
+{{- end -}}
+{{- if ge $stay $fewest -}}
 {{- $wrong = append $wrong (printf "%s.podDisruptionBudget.minAvailable: %v of %d pods may never be moved, and no node could be drained" $role $budget.minAvailable $fewest) -}}
 {{- end -}}
 {{- end -}}
