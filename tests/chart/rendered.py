@@ -145,7 +145,9 @@ def times_agree(r: Rendered) -> list[str]:
         if deployment["spec"]["progressDeadlineSeconds"] <= patience + deployment["spec"].get("minReadySeconds", 0):
             wrong.append(f"{role}: a slow start would be called a failed rollout")
         surge = deployment["spec"]["strategy"]["rollingUpdate"]
-        if (surge["maxSurge"] == 0) != (role == "oracle") or (surge["maxUnavailable"] == 0) != (role != "oracle"):
+        gpu = r.values[role].get("gpu", {})
+        spare = gpu["surge"] if role == "prism" and gpu["enabled"] else int(role != "oracle")
+        if (surge["maxSurge"], surge["maxUnavailable"]) != (spare, int(spare == 0)):
             wrong.append(f"{role} rolls out with {surge}")
     return wrong
 
@@ -182,6 +184,9 @@ def names_lead_somewhere(r: Rendered) -> list[str]:
         mounts = {m["name"] for c in spec["containers"] + spec.get("initContainers", []) for m in c.get("volumeMounts", [])}
         if volumes != mounts:
             wrong.append(f"pod {name} has the volumes {volumes} and mounts {mounts}")
+    for o in r.of("Pod"):
+        if "hook-succeeded" in o["metadata"]["annotations"]["helm.sh/hook-delete-policy"]:
+            wrong.append(f"pod {o['metadata']['name']} is gone before `helm test --logs` of Helm 3 reads its log")
     for o in r.of("HorizontalPodAutoscaler") + r.of("ScaledObject"):
         target = o["spec"]["scaleTargetRef"]["name"]
         if ("Deployment", target) not in there:
