@@ -210,6 +210,8 @@ def _():
     expect("everything", "an overridden alert", (rules["RefractStoreDown"]["for"], rules["RefractStoreDown"]["labels"]["severity"]), ("15m", "info"))
     lone = {rule["alert"] for rule in by_name["no-oracle"].of("PrometheusRule")[0]["spec"]["groups"][0]["rules"]}
     expect("no-oracle", "alerts about what is not there", {a for a in lone if "Oracle" in a or "Store" in a or "Knowledge" in a}, set())
+    gated = template("--values", CHART / "ci/production-gpu.yaml", "--kube-version", "1.34.0", "--set", "imageVolumes.gateIsOn=true")
+    expect("production-gpu", "what Kubernetes 1.34 is told about its gate", (gated.returncode, gated.stderr), (0, ""))
     expect("minimal", "deployments", sorted(o["metadata"]["name"] for o in by_name["minimal"].of("Deployment")), ["refract-ranker"])
     return wrong
 
@@ -259,7 +261,9 @@ def _():
     def refuse(path):
         wanted = re.findall(r"^# expect: (.+)$", path.read_text(), re.M)
         # A number from the command line is of another type than one from a file.
-        done = template("--values", path, *(word for pair in re.findall(r"^# set: (.+)$", path.read_text(), re.M) for word in ("--set", pair)))
+        flags = {"set": "--set", "kube": "--kube-version"}
+        more = re.findall(r"^# (set|kube): (.+)$", path.read_text(), re.M)
+        done = template("--values", path, *(word for name, text in more for word in (flags[name], text)))
         if done.returncode == 0 or not wanted:
             return [f"bad/{path.name} is not refused" if wanted else f"bad/{path.name} expects nothing"]
         said = done.stderr
@@ -451,13 +455,13 @@ else:
         return [f"{done.stdout}{done.stderr}"] if done.returncode or not queries else []
 
 
-@step("a download is unpacked once it is whole, kept, and refused with another sum")
+@step("a download is unpacked once it is whole, kept, refused with another sum, and given up in time")
 def _():
     if not shutil.which("curl"):
         return ["curl is needed to try files/download.sh"]
     with tempfile.TemporaryDirectory() as scratch:
-        served, to = Path(scratch, "served"), Path(scratch, "to")
-        served.mkdir(), to.mkdir()
+        served, to, archives = Path(scratch, "served"), Path(scratch, "to"), Path(scratch, "archive")
+        served.mkdir(), to.mkdir(), archives.mkdir()
         (served / "config.json").write_text("{}")
         with tarfile.open(served / "bundle.tar.gz", "w:gz") as archive:
             archive.add(served / "config.json", "config.json")
@@ -469,19 +473,32 @@ def _():
             def __init__(self, *args):
                 super().__init__(*args, directory=served)
 
-            def log_message(self, *_):
+            def do_GET(self):
                 type(self).asked += 1
+                if self.path == "/never.tar":
+                    over.wait()
+                else:
+                    super().do_GET()
 
+            def log_message(self, *_):
+                pass
+
+        over = threading.Event()
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
-        def fetch(sum_):
-            url = f"http://127.0.0.1:{server.server_port}/bundle.tar.gz"
-            env = {"PATH": os.environ["PATH"], "URL": url, "SHA256": sum_, "TO": str(to), "TIMEOUT_SECONDS": "10"}
+        def fetch(sum_, name="bundle.tar.gz", longest=10):
+            url = f"http://127.0.0.1:{server.server_port}/{name}"
+            env = {"PATH": os.environ["PATH"], "URL": url, "SHA256": sum_, "TO": str(to), "ARCHIVE": str(archives), "TIMEOUT_SECONDS": str(longest)}
             return subprocess.run(["sh", "-c", (CHART / "files/download.sh").read_text()], env=env, capture_output=True, text=True, check=False)
 
         wrong = []
         (to / "half").write_text("of an earlier try")
+        done = fetch(digest, "never.tar", longest=1)
+        if done.returncode == 0 or "download.timeoutSeconds, 1" not in done.stderr or Quiet.asked != 1:
+            wrong.append(f"a server that never answers was asked {Quiet.asked} times: {done}")
+        over.set()
+        (archives / "half").write_text("of an earlier try")
         done = fetch("0" * 64)
         if done.returncode == 0 or "not " + "0" * 64 not in done.stderr or list(to.iterdir()):
             wrong.append(f"a wrong sum: {done} {list(to.iterdir())}")
@@ -490,6 +507,8 @@ def _():
         asked = Quiet.asked
         if fetch(digest).returncode or Quiet.asked != asked:
             wrong.append("what is there and whole is fetched again")
+        if list(archives.iterdir()):
+            wrong.append(f"the archive is kept: {list(archives.iterdir())}")
         server.shutdown()
         return wrong
 

@@ -46,7 +46,7 @@ class Rendered:
         found = configuration_is_known(self, rust)
         if found:
             return [f"{self.name}: {complaint}" for complaint in found]
-        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, names_lead_somewhere, calls_are_the_tables, devices_are_those_asked_for, shards_are_disjoint_and_go_on):
+        for check in (every_hop_is_secured_or_none, pods_are_restricted, ports_and_probes_agree, times_agree, downloads_have_room, names_lead_somewhere, calls_are_the_tables, devices_are_those_asked_for, shards_are_disjoint_and_go_on):
             found += check(self)
         return [f"{self.name}: {complaint}" for complaint in found]
 
@@ -142,13 +142,29 @@ def times_agree(r: Rendered) -> list[str]:
         patience = startup["periodSeconds"] * startup["failureThreshold"]
         if patience < seconds(process["warm_up_max"]):
             wrong.append(f"{role} may warm up for {process['warm_up_max']} and is killed after {patience} s")
-        if deployment["spec"]["progressDeadlineSeconds"] <= patience + deployment["spec"].get("minReadySeconds", 0):
+        source = r.values[role]["data" if role == "ranker" else "bundle"]["source"]
+        arrival = {"download": r.values["download"]["timeoutSeconds"], "imageVolume": r.values["imageVolumes"]["pullSeconds"]}.get(source, 0)
+        if deployment["spec"]["progressDeadlineSeconds"] <= arrival + patience + deployment["spec"].get("minReadySeconds", 0):
             wrong.append(f"{role}: a slow start would be called a failed rollout")
         surge = deployment["spec"]["strategy"]["rollingUpdate"]
         gpu = r.values[role].get("gpu", {})
         spare = gpu["surge"] if role == "prism" and gpu["enabled"] else int(role != "oracle")
         if (surge["maxSurge"], surge["maxUnavailable"]) != (spare, int(spare == 0)):
             wrong.append(f"{role} rolls out with {surge}")
+    return wrong
+
+
+def downloads_have_room(r: Rendered) -> list[str]:
+    """An archive and what is unpacked out of it each have a volume of that size."""
+    wrong = []
+    for name, _, spec in r.pods:
+        limits = {volume["name"]: volume.get("emptyDir", {}).get("sizeLimit") for volume in spec.get("volumes", [])}
+        for container in spec.get("initContainers", []):
+            told = {variable["name"]: variable["value"] for variable in container["env"]}
+            volumes = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            room = [limits.get(volumes.get(told[place])) for place in ("TO", "ARCHIVE")]
+            if told["TO"] == told["ARCHIVE"] or None in room or room[0] != room[1]:
+                wrong.append(f"pod {name}: {container['name']} has the rooms {room} for {told}")
     return wrong
 
 

@@ -10,7 +10,8 @@
 {{- end }}
 
 {{/* dict files, volume (default "files"). The claim and the image are read-only; a download is written once, by the init
-container. */}}
+container. Its archive lies beside what is unpacked, not among it: both are there until it has been read, and a volume above its
+limit costs the pod. */}}
 {{- define "refract.filesVolume" -}}
 {{- $volume := default "files" .volume }}
 {{- with .files }}
@@ -28,8 +29,22 @@ container. */}}
 - name: {{ $volume }}
   emptyDir:
     sizeLimit: {{ .download.size }}
+- name: {{ $volume }}-archive
+  emptyDir:
+    sizeLimit: {{ .download.size }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* dict root, files. How long the files may take to arrive on a node, in seconds: what comes before the container's own start. */}}
+{{- define "refract.arrival" -}}
+{{- if eq .files.source "download" -}}
+{{ .root.Values.download.timeoutSeconds }}
+{{- else if eq .files.source "imageVolume" -}}
+{{ .root.Values.imageVolumes.pullSeconds }}
+{{- else -}}
+0
+{{- end -}}
 {{- end }}
 
 {{/* dict root, files, volume (default "files") */}}
@@ -48,6 +63,7 @@ container. */}}
     - {name: URL, value: {{ .files.download.url | quote }}}
     - {name: SHA256, value: {{ .files.download.sha256 | quote }}}
     - {name: TO, value: /var/lib/refract/{{ $volume }}}
+    - {name: ARCHIVE, value: /var/lib/refract/{{ $volume }}-archive}
     - {name: TIMEOUT_SECONDS, value: {{ .root.Values.download.timeoutSeconds | quote }}}
   resources:
     {{- toYaml .root.Values.download.resources | nindent 4 }}
@@ -55,5 +71,6 @@ container. */}}
     {{- include "refract.containerSecurity" true | nindent 4 }}
   volumeMounts:
     - {name: {{ $volume }}, mountPath: /var/lib/refract/{{ $volume }}}
+    - {name: {{ $volume }}-archive, mountPath: /var/lib/refract/{{ $volume }}-archive}
 {{- end }}
 {{- end }}

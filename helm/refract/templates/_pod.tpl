@@ -257,8 +257,9 @@ spec:
   replicas: {{ $values.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
-  # Above the startup probe's patience, so that a slow start is not called a failed rollout.
-  progressDeadlineSeconds: {{ add ($values.startupSeconds | int) (default 0 $values.minReadySeconds | int) 120 }}
+  # Above the time of the files' arrival and the startup probe's patience, so that a slow start is not called a failed rollout.
+  {{- $files := ternary $values.data $values.bundle (eq $role "ranker") }}
+  progressDeadlineSeconds: {{ add (include "refract.arrival" (dict "root" $root "files" $files) | int) ($values.startupSeconds | int) (default 0 $values.minReadySeconds | int) 120 }}
   {{- with $values.minReadySeconds }}
   minReadySeconds: {{ . }}
   {{- end }}

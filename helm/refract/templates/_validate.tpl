@@ -112,8 +112,8 @@
 {{- if not $files.imageVolume.reference -}}
 {{- $wrong = append $wrong (printf "%s.imageVolume.reference: source imageVolume needs an image" $where) -}}
 {{- end -}}
-{{- if semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version -}}
-{{- $wrong = append $wrong (printf "%s.source: image volumes need Kubernetes 1.33, this is %s" $where $.Capabilities.KubeVersion.Version) -}}
+{{- if semverCompare (ternary "<1.33.0-0" "<1.35.0-0" $v.imageVolumes.gateIsOn) $.Capabilities.KubeVersion.Version -}}
+{{- $wrong = append $wrong (printf "%s.source: image volumes need Kubernetes 1.35, this is %s; where 1.33 or 1.34 has the feature gate ImageVolume on, set imageVolumes.gateIsOn" $where $.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq $files.source "download") (not (and $files.download.url $files.download.sha256)) -}}
