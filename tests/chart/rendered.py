@@ -233,9 +233,13 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
         callers = {("clients", data), ("test", data)} if role == "ranker" else {("ranker", data)}
         calls = set(dns) | {(other, PORTS[other][0]) for other in r.roles if other != "ranker"} if role == "ranker" else set()
         if role == "ranker" and store != "memory":
-            calls |= {("store", 6379)} if store == "dev" else {("externalStore", v["knowledge"]["external"]["port"])}
-            if store == "external" and v["knowledge"]["external"]["mode"] == "sentinel":
-                calls.add(("externalStore", v["knowledge"]["external"]["sentinelPort"]))
+            external = v["knowledge"]["external"]
+            ports = {external["port"]} | {int(seed.rpartition(":")[2]) for seed in external["seeds"] if ":" in seed}
+            ports |= {external["sentinelPort"]} if external["mode"] == "sentinel" else set()
+            calls |= {("store", 6379)} if store == "dev" else {("externalStore", port) for port in ports}
+        for other in ("oracle", "prism", "outside") if role == "ranker" else ():
+            target = v["ranker"]["config"].get(other, {}).get("target", "")
+            calls |= {(f"elsewhere.{other}", int(place.rpartition(":")[2])) for place in target.split(",") if ":" in place}
         files = v[role]["data" if role == "ranker" else "bundle"]
         if files["source"] == "download":
             calls |= dns | {("downloads", port_of(files["download"]["url"]))}
@@ -256,10 +260,12 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
         may["distillation"] = (set(), calls | (dns if calls else set()))
 
     # An empty list of peers is nobody.
-    lists = v["networkPolicy"] | {"externalStore": v["knowledge"]["external"]["peers"], "endpoint": job["endpoint"]["peers"]}
+    elsewhere = {f"elsewhere.{other}": peers for other, peers in v["networkPolicy"]["elsewhere"].items()}
+    lists = v["networkPolicy"] | elsewhere | {"externalStore": v["knowledge"]["external"]["peers"], "endpoint": job["endpoint"]["peers"]}
     may = {who: tuple({call for call in calls if lists.get(call[0], True)} for calls in both) for who, both in may.items()}
     groups = {json.dumps(v["networkPolicy"][g], sort_keys=True): g for g in ("downloads", "clients")}
     groups[json.dumps(v["knowledge"]["external"]["peers"], sort_keys=True)] = "externalStore"
+    groups |= {json.dumps(peers, sort_keys=True): name for name, peers in elsewhere.items() if peers}
     if job["enabled"]:
         groups[json.dumps(job["endpoint"]["peers"], sort_keys=True)] = "endpoint"
 
@@ -287,7 +293,11 @@ def calls_are_the_tables(r: Rendered) -> list[str]:
         if sorted(spec["policyTypes"]) != ["Egress", "Ingress"]:
             wrong.append(f"network policy of {component} leaves a direction open")
         for rules, key, wanted in [(spec.get("ingress"), "from", may[component][0]), (spec.get("egress"), "to", may[component][1])]:
-            got = {(who(rule.get(key), key), port["port"]) for rule in rules or [] for port in rule["ports"]}
+            extra = v["networkPolicy"]["extraIngress" if key == "from" else "extraEgress"]
+            extra = extra["all"] + extra.get(component, [])
+            if rules[len(rules) - len(extra) :] != extra:
+                wrong.append(f"network policy of {component}, {key}: it does not end with {extra}, but {rules}")
+            got = {(who(rule.get(key), key), port["port"]) for rule in rules[: len(rules) - len(extra)] for port in rule["ports"]}
             if key == "from" and ("dns", 53) in got:
                 wrong.append(f"network policy of {component} lets anybody in")
             if got != wanted:

@@ -64,6 +64,21 @@ POD_TERMS = closed(
 )
 AMOUNTS = {"type": "object", "additionalProperties": QUANTITY}
 KEY_OF = closed(["name", "key"], name=TEXT, key=TEXT, optional=FLAG)
+PEERS = listed(
+    closed(
+        podSelector=SELECTOR,
+        namespaceSelector=SELECTOR,
+        ipBlock=closed(["cidr"], cidr=TEXT, **{"except": STRINGS}),
+    )
+    | {"minProperties": 1}
+)
+PORTS = listed(
+    closed(
+        port={"type": ["integer", "string"]},
+        endPort=WHOLE,
+        protocol={"enum": ["TCP", "UDP", "SCTP"]},
+    )
+)
 K8S = {
     "resources": closed(
         requests=AMOUNTS, limits=AMOUNTS, claims=listed(closed(["name"], name=TEXT, request=TEXT))
@@ -98,14 +113,9 @@ K8S = {
             ),
         )
     ),
-    "peers": listed(
-        closed(
-            podSelector=SELECTOR,
-            namespaceSelector=SELECTOR,
-            ipBlock=closed(["cidr"], cidr=TEXT, **{"except": STRINGS}),
-        )
-        | {"minProperties": 1}
-    ),
+    "peers": PEERS,
+    "ingress rules": listed(closed(**{"from": PEERS}, ports=PORTS)),
+    "egress rules": listed(closed(to=PEERS, ports=PORTS)),
     "relabelings": listed(
         closed(
             sourceLabels=STRINGS,

@@ -1,8 +1,8 @@
 {{/*
 Who may call whom: the one table that the network policies are drawn from. `from` and `to` name a component of this release
 (ranker, oracle, prism, store, test, distillation) or a group of peers outside it, listed in `networkPolicy` (clients,
-monitoring, collector, downloads), the external store, the teacher's endpoint, or DNS. Only rows that this release needs are
-there.
+monitoring, collector, downloads; elsewhere.oracle and its like), the external store, the teacher's endpoint, or DNS. Only rows that
+this release needs are there.
 */}}
 {{- define "refract.calls" -}}
 {{- $roles := (include "refract.roles" . | fromJson).roles -}}
@@ -15,12 +15,16 @@ calls:
   {{- range without $roles "ranker" }}
   - {from: ranker, to: {{ . }}, port: data}
   {{- end }}
+  {{- range $name, $target := (include "refract.targetsElsewhere" . | fromYaml) }}
+  {{- range include "refract.targetPorts" $target | fromJsonArray }}
+  - {from: ranker, to: elsewhere.{{ $name }}, number: {{ . }}}
+  {{- end }}
+  {{- end }}
   {{- if eq .Values.knowledge.store "dev" }}
   - {from: ranker, to: store, port: data}
   {{- else if eq .Values.knowledge.store "external" }}
-  - {from: ranker, to: externalStore, number: {{ .Values.knowledge.external.port }}}
-  {{- if eq .Values.knowledge.external.mode "sentinel" }}
-  - {from: ranker, to: externalStore, number: {{ .Values.knowledge.external.sentinelPort }}}
+  {{- range include "refract.storePorts" . | fromJsonArray }}
+  - {from: ranker, to: externalStore, number: {{ . }}}
   {{- end }}
   {{- end }}
   {{- range $roles }}
@@ -57,6 +61,32 @@ calls:
   {{- end }}
 {{- end }}
 
+{{/* What the ranker dials and this release does not run: targets by their name in the configuration, as YAML. */}}
+{{- define "refract.targetsElsewhere" -}}
+{{- $targets := dict -}}
+{{- range $name := list "oracle" "prism" "outside" -}}
+{{- with dig $name "target" "" $.Values.ranker.config }}{{ $_ := set $targets $name . }}{{ end -}}
+{{- end -}}
+{{ toYaml $targets }}
+{{- end }}
+
+{{/* Takes a target ("dns:a:1", "a:1,b:2"). Its ports, as JSON. */}}
+{{- define "refract.targetPorts" -}}
+{{- $ports := list -}}
+{{- range splitList "," . }}{{ with regexFind "[0-9]+$" (trimSuffix "/" (trim .)) }}{{ $ports = append $ports (int .) }}{{ end }}{{ end -}}
+{{ uniq $ports | toJson }}
+{{- end }}
+
+{{/* The ports of the external store's servers and sentinels, as JSON. */}}
+{{- define "refract.storePorts" -}}
+{{- with .Values.knowledge.external -}}
+{{- $ports := list (int .port) -}}
+{{- if eq .mode "sentinel" }}{{ $ports = append $ports (int .sentinelPort) }}{{ end -}}
+{{- range include "refract.targetPorts" (join "," .seeds) | fromJsonArray }}{{ $ports = append $ports (int .) }}{{ end -}}
+{{ uniq $ports | toJson }}
+{{- end -}}
+{{- end }}
+
 {{/* Takes a URL. */}}
 {{- define "refract.urlPort" -}}
 {{- $host := (urlParse .).host -}}
@@ -76,6 +106,9 @@ peers:
 {{- else if eq .name "endpoint" -}}
 peers:
   {{- toYaml .root.Values.distillation.endpoint.peers | nindent 2 }}
+{{- else if hasPrefix "elsewhere." .name -}}
+peers:
+  {{- toYaml (index .root.Values.networkPolicy.elsewhere (trimPrefix "elsewhere." .name)) | nindent 2 }}
 {{- else if eq .name "dns" -}}
 anywhere: true
 {{- else -}}

@@ -29,6 +29,12 @@
 {{- end -}}
 {{- end -}}
 
+{{- range $name, $target := include "refract.targetsElsewhere" . | fromYaml -}}
+{{- if and $v.networkPolicy.enabled (not (index $v.networkPolicy.elsewhere $name)) (not $v.networkPolicy.extraEgress.ranker) -}}
+{{- $wrong = append $wrong (printf "networkPolicy.elsewhere.%s: the network policy must know where %s is (ranker.config.%s.target); or open the way in networkPolicy.extraEgress.ranker, or set networkPolicy.enabled to false" $name $target $name) -}}
+{{- end -}}
+{{- end -}}
+
 {{- if eq $v.knowledge.store "external" -}}
 {{- if not $v.knowledge.existingSecret -}}
 {{- $wrong = append $wrong (printf "knowledge.existingSecret: an external store needs a Secret with the keys %s (at least 16 bytes) and %s" $v.knowledge.secretKey $v.knowledge.external.urlKey) -}}
