@@ -2,13 +2,18 @@
 
 import json
 
-NS = 'namespace="refract"'
+NS = 'namespace="refract",release="refract"'
 # A minute apart; enough for the longest window.
 SLOPE = "x180"
 
 
 def up(component: str, *pods: int) -> dict[str, str]:
     return {f'up{{component="{component}",{NS},pod="{n}"}}': f"{value}x180" for n, value in enumerate(pods)}
+
+
+def neighbours(series: dict[str, str]) -> dict[str, str]:
+    """The same of another release in the namespace."""
+    return {name.replace('release="refract"', 'release="other"'): value for name, value in series.items()}
 
 
 def counts(metric: str, **by: dict[str, int]) -> dict[str, str]:
@@ -48,6 +53,7 @@ GET = 'command="get"'
 CASES = [
     ("RefractRankerDown", {}, up("ranker", 0, 0), up("ranker", 0, 1)),
     ("RefractRankerDown", {}, up("prism", 1), up("ranker", 1)),
+    ("RefractRankerDown", {}, up("ranker", 0) | neighbours(up("ranker", 1)), up("ranker", 1) | neighbours(up("ranker", 0))),
     ("RefractSlatesSlow", {}, buckets(RANK, le_0_5=98, le_1=100, le_inf=100), buckets(RANK, le_0_5=100, le_1=100, le_inf=100)),
     ("RefractRankerFailing", {}, answered(OK=98, UNAVAILABLE=2), answered(OK=50, INVALID_ARGUMENT=30, CANCELLED=20)),
     ("RefractExplanationsPoor", {}, counts(RUNGS, rung={"RUNG_CACHED": 80, "RUNG_TEMPLATE": 15, "RUNG_NONE": 5}),
@@ -60,6 +66,7 @@ CASES = [
     ("RefractQueueSlow", BY_ENGINE, buckets(QUEUE, 'engine="prism"', le_1=90, le_5=100, le_inf=100),
      buckets(QUEUE, 'engine="prism"', le_1=99, le_5=100, le_inf=100)),
     ("RefractModelFaults", BY_ENGINE, counts(FAULTS, engine={"prism": 1}), {f'{FAULTS}{{{NS},engine="prism"}}': "5x180"}),
+    ("RefractModelFaults", BY_ENGINE, counts(FAULTS, engine={"prism": 1}) | neighbours(counts(FAULTS, engine={"prism": 0})), neighbours(counts(FAULTS, engine={"prism": 1}))),
     ("RefractStoreDown", {}, {f'refract_knowledge_store_up{{{NS},pod="a"}}': "1x180", f'refract_knowledge_store_up{{{NS},pod="b"}}': "0x180"},
      {f'refract_knowledge_store_up{{{NS},pod="a"}}': "1x180"}),
     ("RefractStoreSlow", {}, buckets(STORE, GET, le_0_005=50, le_0_015=100, le_inf=100), buckets(STORE, GET, le_0_005=99, le_0_015=100, le_inf=100)),

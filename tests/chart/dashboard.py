@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "helm/refract/dashboards"
-NS = 'namespace="$namespace"'
+# All releases of a namespace, or one; also those whose scraper does not tell them apart.
+NS = 'namespace="$namespace",release=~"$release"'
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
@@ -147,6 +148,9 @@ def dashboard() -> dict:
             {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus", "hide": 0},
             {"name": "namespace", "label": "Namespace", "type": "query", "datasource": SOURCE, "refresh": 2, "hide": 0,
              "query": {"query": "label_values(refract_ranker_request_seconds_count, namespace)", "refId": "namespaces"}},
+            {"name": "release", "label": "Release", "type": "query", "datasource": SOURCE, "refresh": 2, "hide": 0, "includeAll": True, "allValue": ".*",
+             "current": {"text": "All", "value": "$__all"},
+             "query": {"query": 'label_values(refract_ranker_request_seconds_count{namespace="$namespace"}, release)', "refId": "releases"}},
         ]},
         "panels": panels,
     }  # fmt: skip

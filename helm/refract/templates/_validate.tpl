@@ -168,6 +168,12 @@
 {{- if and $v.monitoring.serviceMonitor.enabled $v.monitoring.podMonitor.enabled -}}
 {{- $wrong = append $wrong "monitoring: serviceMonitor and podMonitor would count everything twice; enable one" -}}
 {{- end -}}
+{{- $reads := list -}}
+{{- if $v.monitoring.rules.enabled }}{{ $reads = append $reads "rules" }}{{ end -}}
+{{- range without $roles "ranker" }}{{ if eq (index $v .).autoscaling.kind "keda" }}{{ $reads = append $reads (printf "%s.autoscaling" .) }}{{ end }}{{ end -}}
+{{- if and $reads (not (or $v.monitoring.serviceMonitor.enabled $v.monitoring.podMonitor.enabled $v.monitoring.ownScraper)) -}}
+{{- $wrong = append $wrong (printf "monitoring: %s would find nothing, and alerts would say that all is down: the labels component and release come from the chart's monitors; enable podMonitor or serviceMonitor, or set ownScraper where a scraper of yours sets them" (join " and " $reads)) -}}
+{{- end -}}
 {{- $alerts := keys (include "refract.alerts" . | fromYaml).alerts | sortAlpha -}}
 {{- range concat $v.monitoring.rules.disabled (keys $v.monitoring.rules.overrides | sortAlpha) -}}
 {{- if not (has . $alerts) -}}

@@ -75,7 +75,7 @@ def dashboards(prometheus: str, acts: list[tuple[str, float, float]], scrape: in
 def draw(ax, panel: dict, prometheus: str, begin: float, end: float, acts: list, scrape: int) -> None:
     drawn = 0
     for target in panel["targets"]:
-        query = target["expr"].replace("$namespace", "refract").replace("$__rate_interval", f"{4 * scrape}s")
+        query = target["expr"].replace("$namespace", "refract").replace("$release", "refract").replace("$__rate_interval", f"{4 * scrape}s")
         for labels, at, values in ask(prometheus, query, begin, end, scrape):
             ax.plot(at, values, linewidth=1.1, label=named(target["legendFormat"], labels))
             drawn += 1

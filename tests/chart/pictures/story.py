@@ -62,7 +62,7 @@ class Cluster:
         jobs = [
             {
                 "job_name": role,
-                "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": "refract", "component": role, "pod": f"refract-{role}-0"}}],
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": "refract", "release": "refract", "component": role, "pod": f"refract-{role}-0"}}],
             }
             for role, port in ADMIN.items()
         ]
