@@ -220,6 +220,8 @@ def _():
     expect("all-elsewhere", "what no alert is about", every - alerts_of("all-elsewhere"), of_oracle | of_prism | of_engines)
     gated = template("--values", CHART / "ci/production-gpu.yaml", "--kube-version", "1.34.0", "--set", "imageVolumes.gateIsOn=true")
     expect("production-gpu", "what Kubernetes 1.34 is told about its gate", (gated.returncode, gated.stderr), (0, ""))
+    dotted = helm("template", "shop.v2", CHART, "--values", CHART / "ci/minimal.yaml").stdout
+    expect("a release called shop.v2", "the names of Services", set(re.findall(r"kind: Service\nmetadata:\n  name: (\S+)", dotted)), {"shop-v2-refract-ranker", "shop-v2-refract-ranker-headless"})
     expect("minimal", "deployments", sorted(o["metadata"]["name"] for o in by_name["minimal"].of("Deployment")), ["refract-ranker"])
     return wrong
 

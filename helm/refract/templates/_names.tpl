@@ -4,14 +4,13 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
+{{/* The prefix of object names. A release may be called `shop.v2`; a Service may not. */}}
 {{- define "refract.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains (include "refract.name" .) .Release.Name -}}
-{{ .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else -}}
-{{ printf "%s-%s" .Release.Name (include "refract.name" .) | trunc 40 | trimSuffix "-" }}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = ternary .Release.Name (printf "%s-%s" .Release.Name (include "refract.name" .)) (contains (include "refract.name" .) .Release.Name) -}}
 {{- end -}}
+{{ $name | replace "." "-" | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{/* dict root, component. Never changes over the life of a release: Deployments select by it. */}}
