@@ -207,6 +207,7 @@ def _():
     expect("everything", "a budget of a share", budget["spec"]["maxUnavailable"], "25%")
     rules = {rule["alert"]: rule for rule in by_name["everything"].of("PrometheusRule")[0]["spec"]["groups"][0]["rules"]}
     expect("everything", "a disabled alert", "RefractKnowledgeRarelyRemembered" in rules, False)
+    expect("everything", "whose an alert is", {(rule["labels"]["namespace"], rule["labels"]["release"]) for rule in rules.values()}, {("refract", "refract")})
     expect("everything", "an overridden alert", (rules["RefractStoreDown"]["for"], rules["RefractStoreDown"]["labels"]["severity"]), ("15m", "info"))
     def alerts_of(name):
         return {rule["alert"].removeprefix("Refract") for rule in by_name[name].of("PrometheusRule")[0]["spec"]["groups"][0]["rules"]}
