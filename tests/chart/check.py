@@ -250,6 +250,10 @@ def _():
     queries += [t["metadata"]["query"] for r in renderings for o in r.of("ScaledObject") for t in o["spec"]["triggers"]]
     strange = {q for q in queries for of in re.findall(r"\b(?:refract_[a-z_]+|up)\b(\{[^}]*\})?", q) if ours not in of}
     wrong = [f"other releases are counted, too: {q}" for q in sorted(strange)]
+    for r in renderings:
+        for monitor, endpoints in [("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")]:
+            told = [{relabeling["targetLabel"] for relabeling in e["relabelings"]} for o in r.of(monitor) for e in o["spec"][endpoints]]
+            wrong += [f"{r.name}: the {monitor} sets {sorted(labels)}" for labels in told if not labels >= {"component", "release"}]
     wrong += [f"{where} uses {name}, which no program has" for where, names in used.items() for name in sorted(names - series)]
     wrong += [f"docs/runbooks.md has no section {name}" for name in sorted(named - runbooks)]
     wrong += [f"docs/runbooks.md has a section {name}, and there is no such alert" for name in sorted(runbooks - named)]
