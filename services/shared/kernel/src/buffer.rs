@@ -53,6 +53,11 @@ impl<T: Plain> Buffer<T> {
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }
+
+    /// Where it begins. Unlike a slice's, such pointers stay good beside one another: nothing between them is borrowed.
+    pub(crate) fn start(&self) -> *mut T {
+        self.start.as_ptr()
+    }
 }
 
 impl<T: Plain> Deref for Buffer<T> {

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use isa::{ENVIRONMENT, Isa};
 pub use kernels::{Finish, Kernels, Scratch};
 pub use matrix::{INPUTS_MAX, Matrix, Packing, Part, Precision, quantise_weights};
-pub use memory::{Element, KeyValueRows, MemoryShape, PAGE, Pages, Place};
+pub use memory::{CHUNK, Element, KeyValueRows, MemoryShape, PAGE, Pages, Place};
 pub use nibbles::{GROUP, SHARE_MAX, quantise_nibbles};
 pub use pool::THREADS_MAX;
 pub use priority::{NICE_MAX, stand_back};

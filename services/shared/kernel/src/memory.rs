@@ -13,8 +13,8 @@ use crate::lanes::{LANES, Lanes, versions};
 /// Positions of one page.
 pub const PAGE: usize = LANES;
 
-/// Pages allocated together.
-const CHUNK: usize = 16;
+/// Pages that are allocated together, and given back together.
+pub const CHUNK: usize = 16;
 
 /// How keys and values are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +113,11 @@ impl Pages {
         self.chunks.push(Buffer::zeroed(bytes));
     }
 
+    /// Gives back the last ones, as many as [`Self::grow`] allocates; what they hold is lost.
+    pub fn shrink(&mut self) {
+        self.chunks.pop();
+    }
+
     /// Makes page `to` the same as page `from`.
     pub fn copy(&mut self, from: u32, to: u32) {
         assert!(
@@ -157,13 +162,12 @@ impl Pages {
     /// The first byte of a page that exists.
     pub(crate) fn start(&self, page: u32) -> *const u8 {
         let (chunk, within) = (page as usize / CHUNK, page as usize % CHUNK);
-        self.chunks[chunk][within * self.shape.page_bytes()..].as_ptr()
+        // SAFETY: a chunk holds so many pages.
+        unsafe { self.chunks[chunk].start().add(within * self.shape.page_bytes()) }
     }
 
     fn start_mut(&mut self, page: u32) -> *mut u8 {
-        let (chunk, within) = (page as usize / CHUNK, page as usize % CHUNK);
-        let bytes = self.shape.page_bytes();
-        self.chunks[chunk][within * bytes..].as_mut_ptr()
+        self.start(page).cast_mut()
     }
 }
 

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Random, all, bits};
 use refract_kernel::{
-    DistanceBias, Element, Isa, Kernels, KeyValueRows, MemoryShape, PAGE, Packed, Paged, Pages, Place, Reader,
+    CHUNK, DistanceBias, Element, Isa, Kernels, KeyValueRows, MemoryShape, PAGE, Packed, Paged, Pages, Place,
+    Reader,
 };
 
 /// One query over keys and values, in f64.
@@ -318,6 +319,112 @@ fn a_copied_page_is_read_like_its_source() {
     };
     assert_eq!(bits(&read(2)), bits(&read(5)));
     assert_eq!(shape.page_bytes(), 2 * 2 * 16 * (16 + 16));
+}
+
+#[test]
+fn what_a_later_query_brings_does_not_reach_those_before_it() {
+    let mut random = Random::new(15);
+    // A head of two vectors, of five, and of a half one.
+    for (dim, length) in [(32, 40), (80, 49), (8, 34)] {
+        for (element, number) in [
+            (Element::F32, f32::INFINITY),
+            (Element::F32, f32::NAN),
+            // Beyond half precision.
+            (Element::Half, 1e6),
+        ] {
+            for queries in 2..=5 {
+                let mut rows = random.numbers(length * 2 * dim);
+                // The last position's value; its key as well, where a query that sees it would be lost anyhow.
+                rows[(length - 1) * 2 * dim + dim] = number;
+                rows[(length - 1) * 2 * dim] = number;
+                let q = random.numbers(queries * dim);
+                for kernels in all() {
+                    let mut pages = Pages::new(MemoryShape {
+                        layers: 1,
+                        heads: 1,
+                        head_dim: dim,
+                        element,
+                    });
+                    pages.grow();
+                    let places: Vec<Place> = (0..length)
+                        .map(|i| Place {
+                            page: (i / PAGE) as u32,
+                            slot: (i % PAGE) as u32,
+                        })
+                        .collect();
+                    let kv = KeyValueRows {
+                        data: &rows,
+                        stride: 2 * dim,
+                        keys: 0,
+                        values: dim,
+                    };
+                    pages.write(&kernels, 0, &places, kv);
+                    let how = Paged {
+                        pages: &pages,
+                        layer: 0,
+                        scale: 0.2,
+                        bias: None,
+                    };
+                    let reader = Reader {
+                        pages: &[0, 1, 2, 3],
+                        queries,
+                        visible: length - queries + 1,
+                        grows: true,
+                    };
+                    let mut out = vec![0.0; queries * dim];
+                    kernels.attend_paged(&how, &[reader], &q, dim, &mut out);
+                    let (sound, last) = out.split_at((queries - 1) * dim);
+                    let what = format!("{element:?} {number}, {queries} queries of {dim}: {kernels:?}");
+                    assert!(sound.iter().all(|x| x.is_finite()), "{what}");
+                    assert!(last.iter().any(|x| !x.is_finite()), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_given_back_leave_those_before_them_as_they_were() {
+    let kernels = Kernels::new(Isa::best(), 1).expect("available");
+    let mut pages = Pages::new(MemoryShape {
+        layers: 1,
+        heads: 1,
+        head_dim: 16,
+        element: Element::F32,
+    });
+    pages.grow();
+    pages.grow();
+    assert_eq!(pages.count() as usize, 2 * CHUNK);
+    let rows: Vec<f32> = (0..32).map(|i| i as f32).collect();
+    let kv = KeyValueRows {
+        data: &rows,
+        stride: 32,
+        keys: 0,
+        values: 16,
+    };
+    let place = Place {
+        page: CHUNK as u32 + 3,
+        slot: 0,
+    };
+    pages.write(&kernels, 0, &[place], kv);
+    pages.copy(place.page, 2);
+    pages.shrink();
+    assert_eq!(pages.count() as usize, CHUNK);
+    let reader = Reader {
+        pages: &[2],
+        queries: 1,
+        visible: 1,
+        grows: false,
+    };
+    let how = Paged {
+        pages: &pages,
+        layer: 0,
+        scale: 1.0,
+        bias: None,
+    };
+    let mut out = [0.0; 16];
+    kernels.attend_paged(&how, &[reader], &rows[..16], 16, &mut out);
+    assert_eq!(out[..], rows[16..]);
 }
 
 #[test]

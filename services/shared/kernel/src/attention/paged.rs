@@ -11,7 +11,7 @@ use crate::memory::{Element, Held, MemoryShape, PAGE};
 /// Vectors of values summed together.
 const WIDE: usize = 4;
 
-/// Up to four queries of one head.
+/// Up to four queries of one head; none sees less than the one before it.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn queries<V: Lanes, E: Held, const R: usize>(
@@ -78,10 +78,14 @@ unsafe fn queries<V: Lanes, E: Held, const R: usize>(
                 .start(pages[(page + 1).min(used - 1)])
                 .cast::<E>()
                 .add(offset + dim * PAGE);
-            for slot in 0..PAGE.min(most - page * PAGE) {
+            let held = PAGE.min(most - page * PAGE);
+            // A vector for every query, up to where the first sees no more.
+            let seen = held.min(visible[0].saturating_sub(page * PAGE));
+            for slot in 0..seen {
                 let row = values.add(slot * padded);
                 V::prefetch(next.add(slot * padded).cast());
-                V::prefetch(next.add(slot * padded + 32).cast());
+                // Behind the last page's last values nothing of ours may lie.
+                V::prefetch(next.wrapping_add(slot * padded + 32).cast());
                 if wide == WIDE {
                     let v: [V; WIDE] = [
                         E::load::<V>(row),
@@ -101,6 +105,21 @@ unsafe fn queries<V: Lanes, E: Held, const R: usize>(
                         for r in 0..R {
                             let p = V::splat(*scores.add(r * columns + page * PAGE + slot));
                             acc[r][j] = p.fma(v, acc[r][j]);
+                        }
+                    }
+                }
+            }
+            // What later queries bring is kept from those before them: a weight of 0 would let an infinite value through as NaN.
+            for slot in seen..held {
+                let row = values.add(slot * padded);
+                for j in 0..WIDE {
+                    if j < wide {
+                        let v = E::load::<V>(row.add(j * LANES));
+                        for r in 1..R {
+                            if page * PAGE + slot < visible[r] {
+                                let p = V::splat(*scores.add(r * columns + page * PAGE + slot));
+                                acc[r][j] = p.fma(v, acc[r][j]);
+                            }
                         }
                     }
                 }
