@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use refract_model::{Dtype, GenerationDefaults, LoadOptions, Model, Spec, Stored};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::device::DeviceName;
 use crate::memory;
@@ -105,6 +105,9 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
         named => named,
     };
     let (spec, defaults) = (stored.spec().clone(), stored.generation_defaults().clone());
+    if let Some(ignored) = &defaults.ignored {
+        warn!("{ignored}");
+    }
     let precision = match weights {
         Weights::Int8 => Some(Precision::Int8),
         Weights::Int4 => Some(Precision::Int4),

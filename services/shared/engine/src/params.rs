@@ -40,8 +40,9 @@ pub struct GenerationParams {
     pub stop: Vec<Vec<u32>>,
     /// The first produced token.
     pub forced_bos: Option<u32>,
-    /// The last produced token of a sequence that reaches its limit.
-    pub forced_eos: Option<u32>,
+    /// One of them is the last produced token of a sequence that reaches its limit: where they are equally good, the lowest.
+    /// Empty: whatever comes.
+    pub forced_eos: Vec<u32>,
     /// Token runs that are never completed.
     pub bad_words: Vec<Vec<u32>>,
     /// Tokens that are never produced.
@@ -70,7 +71,7 @@ impl GenerationParams {
             eos,
             stop: Vec::new(),
             forced_bos: None,
-            forced_eos: None,
+            forced_eos: Vec::new(),
             bad_words: Vec::new(),
             suppress_tokens: Vec::new(),
             begin_suppress_tokens: Vec::new(),
@@ -104,7 +105,10 @@ impl GenerationParams {
             top_k: defaults.top_k.unwrap_or(plain.top_k),
             top_p: defaults.top_p.unwrap_or(plain.top_p),
             forced_bos: spec.forced_bos,
-            forced_eos: spec.forced_eos,
+            forced_eos: spec.forced_eos.clone(),
+            bad_words: defaults.bad_words.clone(),
+            suppress_tokens: defaults.suppress_tokens.clone(),
+            begin_suppress_tokens: defaults.begin_suppress_tokens.clone(),
             ..plain
         }
     }
@@ -166,7 +170,7 @@ impl GenerationParams {
         for (field, ids) in [
             ("eos", self.eos.as_slice()),
             ("forced_bos", self.forced_bos.as_slice()),
-            ("forced_eos", self.forced_eos.as_slice()),
+            ("forced_eos", &self.forced_eos),
             ("suppress_tokens", &self.suppress_tokens),
             ("begin_suppress_tokens", &self.begin_suppress_tokens),
         ] {

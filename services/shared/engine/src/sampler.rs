@@ -63,12 +63,11 @@ pub fn apply_rules(params: &GenerationParams, ids: &[u32], line: &mut [f32], scr
         line.fill(NO);
         line[id as usize] = 0.0;
     }
-    if let Some(id) = params
-        .forced_eos
-        .filter(|_| produced + 1 == params.max_new_tokens)
-    {
+    if !params.forced_eos.is_empty() && produced + 1 == params.max_new_tokens {
         line.fill(NO);
-        line[id as usize] = 0.0;
+        for id in &params.forced_eos {
+            line[*id as usize] = 0.0;
+        }
     }
     for id in &params.suppress_tokens {
         forbid(line, *id);
@@ -315,11 +314,20 @@ mod tests {
             (
                 "forced EOS at the limit",
                 GenerationParams {
-                    forced_eos: Some(1),
+                    forced_eos: vec![1],
                     ..p.clone()
                 },
                 vec![0, 2, 2, 2],
                 [NO, 0.0, NO, NO, NO],
+            ),
+            (
+                "any of several forced EOS at the limit",
+                GenerationParams {
+                    forced_eos: vec![3, 1],
+                    ..p.clone()
+                },
+                vec![0, 2, 2, 2],
+                [NO, 0.0, NO, 0.0, NO],
             ),
             (
                 "suppressed",

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_line_that_is_told_shows_its_tokens_and_nothing_of_the_line_before() {
         let params = GenerationParams {
-            forced_eos: Some(4),
+            forced_eos: vec![4],
             ..GenerationParams::greedy(4, vec![4])
         };
         let told = |tokens: &[(u32, f32)]| {

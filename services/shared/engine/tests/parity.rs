@@ -17,7 +17,7 @@ use refract_engine::{
     PairRows, Request,
 };
 use refract_model::parallel::divisions;
-use refract_model::{Dtype, LoadOptions, Model};
+use refract_model::{Dtype, Ids, LoadOptions, Model};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,7 +49,9 @@ fn with_settings(mut params: GenerationParams, settings: &BTreeMap<String, Value
             "repetition_penalty" => params.repetition_penalty = read(value),
             "no_repeat_ngram_size" => params.no_repeat_ngram_size = read(value),
             "forced_bos_token_id" => params.forced_bos = read(value),
-            "forced_eos_token_id" => params.forced_eos = read(value),
+            "forced_eos_token_id" => {
+                params.forced_eos = read::<Option<Ids>>(value).map_or_else(Vec::new, |ids| ids.to_vec())
+            }
             "bad_words_ids" => params.bad_words = read(value),
             "suppress_tokens" => params.suppress_tokens = read(value),
             "begin_suppress_tokens" => params.begin_suppress_tokens = read(value),

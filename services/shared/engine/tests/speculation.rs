@@ -90,7 +90,7 @@ fn any_request() -> impl Strategy<Value = Request> {
         params.no_repeat_ngram_size = if ngram == 1 { 0 } else { ngram };
         params.repetition_penalty = if penal { 1.2 } else { 1.0 };
         params.stop = if stop { vec![vec![3, 4]] } else { Vec::new() };
-        params.forced_eos = (ngram == 3).then_some(1);
+        params.forced_eos = if ngram == 3 { vec![1] } else { Vec::new() };
         // Others in the batch that never guess.
         match kind {
             0 => params.num_beams = 3,

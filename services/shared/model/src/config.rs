@@ -198,7 +198,7 @@ pub(crate) struct Tokens {
     pub(crate) pad: u32,
     pub(crate) bos: Option<u32>,
     pub(crate) forced_bos: Option<u32>,
-    pub(crate) forced_eos: Option<u32>,
+    pub(crate) forced_eos: Vec<u32>,
 }
 
 impl Config {
@@ -340,28 +340,28 @@ impl Config {
 
     /// The special ids of `config.json` alone.
     pub(crate) fn own_tokens(&self) -> Tokens {
-        let first = |ids: &Option<Ids>| ids.as_ref().and_then(|ids| ids.to_vec().first().copied());
+        let all = |ids: &Option<Ids>| ids.as_ref().map(Ids::to_vec).unwrap_or_default();
         match self {
             Self::T5(c) => {
                 let pad = c.pad_token_id.unwrap_or(0);
                 Tokens {
                     decoder_start: c.decoder_start_token_id.unwrap_or(pad),
-                    eos: c.eos_token_id.as_ref().map(Ids::to_vec).unwrap_or_default(),
+                    eos: all(&c.eos_token_id),
                     pad,
                     bos: c.bos_token_id,
                     forced_bos: None,
-                    forced_eos: None,
+                    forced_eos: Vec::new(),
                 }
             }
             Self::Bart(c) => {
-                let eos = c.eos_token_id.as_ref().map(Ids::to_vec).unwrap_or_default();
+                let eos = all(&c.eos_token_id);
                 Tokens {
                     decoder_start: c.decoder_start_token_id.or(eos.first().copied()).unwrap_or(2),
                     eos,
                     pad: c.pad_token_id.unwrap_or(1),
                     bos: c.bos_token_id,
                     forced_bos: c.forced_bos_token_id,
-                    forced_eos: first(&c.forced_eos_token_id),
+                    forced_eos: all(&c.forced_eos_token_id),
                 }
             }
         }
@@ -392,6 +392,71 @@ struct Generation {
     bos_token_id: Option<u32>,
     forced_bos_token_id: Option<u32>,
     forced_eos_token_id: Option<Ids>,
+    bad_words_ids: Option<Vec<Vec<u32>>>,
+    suppress_tokens: Option<Vec<u32>>,
+    begin_suppress_tokens: Option<Vec<u32>>,
+}
+
+impl Generation {
+    /// The ids that rules name, each with its key.
+    fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let words = self.bad_words_ids.iter().flatten().flatten();
+        let words = words.map(|id| ("bad_words_ids", *id));
+        let never = self.suppress_tokens.iter().flatten();
+        let not_first = self.begin_suppress_tokens.iter().flatten();
+        words
+            .chain(never.map(|id| ("suppress_tokens", *id)))
+            .chain(not_first.map(|id| ("begin_suppress_tokens", *id)))
+    }
+}
+
+/// Keys that change what `generate` says and are not read here, with the value at which they change nothing (absent and null
+/// never do).
+const UNSUPPORTED: [(&str, &str); 22] = [
+    ("constraints", "null"),
+    ("diversity_penalty", "0.0"),
+    ("dola_layers", "null"),
+    ("encoder_no_repeat_ngram_size", "0"),
+    ("encoder_repetition_penalty", "1.0"),
+    ("epsilon_cutoff", "0.0"),
+    ("eta_cutoff", "0.0"),
+    ("exponential_decay_length_penalty", "null"),
+    ("force_words_ids", "null"),
+    ("forced_decoder_ids", "null"),
+    ("guidance_scale", "1.0"),
+    ("max_time", "null"),
+    ("min_p", "0.0"),
+    ("num_beam_groups", "1"),
+    ("penalty_alpha", "0.0"),
+    ("remove_invalid_values", "false"),
+    ("renormalize_logits", "false"),
+    ("sequence_bias", "null"),
+    ("stop_strings", "null"),
+    ("token_healing", "false"),
+    ("typical_p", "1.0"),
+    ("watermarking_config", "null"),
+];
+
+/// What `file` asks for in vain, one sentence of it. `None` where all of it is done.
+fn ignored(file: &Path, settings: &Value) -> Option<String> {
+    let changes = |(key, idle): &(&str, &str)| {
+        let given = settings.get(key).filter(|given| !given.is_null())?;
+        let idle: Value = serde_json::from_str(idle).unwrap_or_default();
+        // 1 and 1.0 are one number.
+        let same = match (given.as_f64(), idle.as_f64()) {
+            (Some(given), Some(idle)) => given == idle,
+            _ => *given == idle || given.as_array().is_some_and(Vec::is_empty),
+        };
+        (!same).then(|| format!("{key} = {given}"))
+    };
+    let keys: Vec<String> = UNSUPPORTED.iter().filter_map(changes).collect();
+    (!keys.is_empty()).then(|| {
+        format!(
+            "{} asks for {}, which is not supported and has no effect; take it out, or expect other texts than the reference's",
+            file.display(),
+            keys.join(", ")
+        )
+    })
 }
 
 /// The special ids and decode settings of a directory.
@@ -406,7 +471,9 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
     } else {
         (dir.join("config.json"), false)
     };
-    let given: Generation = parse(&file, read_json(&file)?)?;
+    let settings = read_json(&file)?;
+    let ignored = ignored(&file, &settings);
+    let given: Generation = parse(&file, settings)?;
     let tokens = Tokens {
         decoder_start: given.decoder_start_token_id.unwrap_or(own.decoder_start),
         eos: given.eos_token_id.as_ref().map_or(own.eos, Ids::to_vec),
@@ -421,7 +488,8 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
             given
                 .forced_eos_token_id
                 .as_ref()
-                .and_then(|ids| ids.to_vec().first().copied())
+                .map(Ids::to_vec)
+                .unwrap_or_default()
         } else {
             own.forced_eos
         },
@@ -433,7 +501,8 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
     .into_iter()
     .chain(tokens.eos.iter().map(|id| ("eos_token_id", *id)))
     .chain(tokens.forced_bos.map(|id| ("forced_bos_token_id", id)))
-    .chain(tokens.forced_eos.map(|id| ("forced_eos_token_id", id)));
+    .chain(tokens.forced_eos.iter().map(|id| ("forced_eos_token_id", *id)))
+    .chain(given.named());
     for (field, id) in named {
         if id as usize >= config.vocab() {
             let reason = format!("{id} is not below vocab_size {}", config.vocab());
@@ -443,6 +512,13 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
                 reason,
             });
         }
+    }
+    if given.bad_words_ids.iter().flatten().any(Vec::is_empty) {
+        return Err(Error::Config {
+            file,
+            field: "bad_words_ids".to_owned(),
+            reason: "has an empty run of tokens".to_owned(),
+        });
     }
     let early_stopping = match &given.early_stopping {
         None | Some(Value::Null) => None,
@@ -473,6 +549,10 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
         temperature: given.temperature,
         top_k: given.top_k,
         top_p: given.top_p,
+        bad_words: given.bad_words_ids.unwrap_or_default(),
+        suppress_tokens: given.suppress_tokens.unwrap_or_default(),
+        begin_suppress_tokens: given.begin_suppress_tokens.unwrap_or_default(),
+        ignored,
     };
     Ok((tokens, defaults))
 }
@@ -485,19 +565,17 @@ pub(crate) fn generation_json(tokens: &Tokens, defaults: &GenerationDefaults) ->
             map.insert(key.to_owned(), value);
         }
     };
+    let one_or_many = |ids: &[u32]| match ids {
+        [] => None,
+        [one] => Some((*one).into()),
+        many => Some(many.into()),
+    };
     put("decoder_start_token_id", Some(tokens.decoder_start.into()));
-    put(
-        "eos_token_id",
-        match tokens.eos.as_slice() {
-            [] => None,
-            [one] => Some((*one).into()),
-            many => Some(many.into()),
-        },
-    );
+    put("eos_token_id", one_or_many(&tokens.eos));
     put("pad_token_id", Some(tokens.pad.into()));
     put("bos_token_id", tokens.bos.map(Into::into));
     put("forced_bos_token_id", tokens.forced_bos.map(Into::into));
-    put("forced_eos_token_id", tokens.forced_eos.map(Into::into));
+    put("forced_eos_token_id", one_or_many(&tokens.forced_eos));
     put("max_length", defaults.max_length.map(Into::into));
     put("max_new_tokens", defaults.max_new_tokens.map(Into::into));
     put("min_length", defaults.min_length.map(Into::into));
@@ -525,6 +603,11 @@ pub(crate) fn generation_json(tokens: &Tokens, defaults: &GenerationDefaults) ->
     put("temperature", defaults.temperature.map(Into::into));
     put("top_k", defaults.top_k.map(Into::into));
     put("top_p", defaults.top_p.map(Into::into));
+    let some = |ids: &[u32]| (!ids.is_empty()).then(|| ids.into());
+    put("suppress_tokens", some(&defaults.suppress_tokens));
+    put("begin_suppress_tokens", some(&defaults.begin_suppress_tokens));
+    let words = &defaults.bad_words;
+    put("bad_words_ids", (!words.is_empty()).then(|| words.clone().into()));
     Value::Object(map)
 }
 

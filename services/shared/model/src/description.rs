@@ -64,7 +64,7 @@ impl Description {
             pad: tokens.pad,
             bos: tokens.bos,
             forced_bos: tokens.forced_bos,
-            forced_eos: tokens.forced_eos,
+            forced_eos: tokens.forced_eos.clone(),
             pair_tables,
             parameters,
         };

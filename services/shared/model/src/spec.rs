@@ -40,7 +40,8 @@ pub struct Spec {
     pub pad: u32,
     pub bos: Option<u32>,
     pub forced_bos: Option<u32>,
-    pub forced_eos: Option<u32>,
+    /// Any of them may end a sequence at its limit; empty: whatever comes.
+    pub forced_eos: Vec<u32>,
     pub pair_tables: Option<PairTables>,
     /// Numbers in the checkpoint, tied tensors counted once.
     pub parameters: u64,
@@ -64,6 +65,12 @@ pub struct GenerationDefaults {
     pub temperature: Option<f32>,
     pub top_k: Option<usize>,
     pub top_p: Option<f32>,
+    /// Token runs that are never completed; none where the file names none, and so below.
+    pub bad_words: Vec<Vec<u32>>,
+    pub suppress_tokens: Vec<u32>,
+    pub begin_suppress_tokens: Vec<u32>,
+    /// What the file asks for beside all this and is not done, with its name: for whoever opens the model to say once.
+    pub ignored: Option<String>,
 }
 
 /// When a beam search may end before its limit.

@@ -217,9 +217,9 @@ fn greedy_decoding_finds_the_ids_of_the_reference() {
             while produced.len() < max && !produced.last().is_some_and(|id| spec.eos.contains(id)) {
                 let logits = model.decode(&[last], &mut own, &batch).unwrap();
                 let best: u32 = logits.argmax(1).unwrap().get(0).unwrap().to_scalar().unwrap();
-                last = match (produced.len(), spec.forced_bos, spec.forced_eos) {
+                last = match (produced.len(), spec.forced_bos, spec.forced_eos.first()) {
                     (0, Some(bos), _) => bos,
-                    (n, _, Some(eos)) if n + 1 == max => eos,
+                    (n, _, Some(eos)) if n + 1 == max => *eos,
                     _ => best,
                 };
                 produced.push(last);
@@ -407,8 +407,8 @@ fn specs_tell_what_the_files_say() {
     assert_eq!(spec.positions_max, None);
     let spec = load("bart-forced").spec().clone();
     assert_eq!(
-        (spec.forced_bos, spec.forced_eos, spec.bos),
-        (Some(0), Some(2), Some(0))
+        (spec.forced_bos, spec.forced_eos.as_slice(), spec.bos),
+        (Some(0), &[2][..], Some(0))
     );
     assert_eq!(spec.positions_max, Some(100));
     // 96·32 embeddings, counted once.

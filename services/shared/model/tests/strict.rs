@@ -335,7 +335,10 @@ fn decode_settings_come_from_their_own_file_or_else_from_the_old_keys() {
     });
     let model = load_dir(dir.path()).unwrap();
     assert_eq!(model.generation_defaults().num_beams, None);
-    assert_eq!((model.spec().forced_bos, model.spec().forced_eos), (None, None));
+    assert_eq!(
+        (model.spec().forced_bos, model.spec().forced_eos.len()),
+        (None, 0)
+    );
     fs::remove_file(dir.path().join("generation_config.json")).unwrap();
     let model = load_dir(dir.path()).unwrap();
     let defaults = model.generation_defaults();
@@ -345,9 +348,66 @@ fn decode_settings_come_from_their_own_file_or_else_from_the_old_keys() {
     );
     assert_eq!(defaults.early_stopping, Some(refract_model::EarlyStopping::Yes));
     assert_eq!(
-        (model.spec().forced_bos, model.spec().forced_eos),
-        (Some(0), Some(2))
+        (model.spec().forced_bos, model.spec().forced_eos.as_slice()),
+        (Some(0), &[2][..])
     );
+}
+
+#[test]
+fn rules_for_tokens_are_read_and_what_is_not_supported_is_named() {
+    let dir = copy("bart-plain");
+    let file = "generation_config.json";
+    edit_json(&dir, file, |config| {
+        config["forced_eos_token_id"] = value!([9, 2]);
+        config["bad_words_ids"] = value!([[7, 8], [5]]);
+        config["suppress_tokens"] = value!([11]);
+        config["begin_suppress_tokens"] = value!([12, 13]);
+        // What they say without saying anything.
+        config["num_beam_groups"] = value!(1);
+        config["typical_p"] = value!(1);
+        config["min_p"] = value!(null);
+        config["constraints"] = value!([]);
+    });
+    let model = load_dir(dir.path()).unwrap();
+    let defaults = model.generation_defaults();
+    assert_eq!(model.spec().forced_eos, [9, 2]);
+    assert_eq!(defaults.bad_words, [vec![7, 8], vec![5]]);
+    assert_eq!(defaults.suppress_tokens, [11]);
+    assert_eq!(defaults.begin_suppress_tokens, [12, 13]);
+    assert_eq!(defaults.ignored, None);
+    // Written again, they are the same.
+    let saved = tempfile::tempdir().unwrap();
+    let trainable = refract_model::Trainable::load(dir.path(), &candle_core::Device::Cpu).unwrap();
+    trainable.save(saved.path()).unwrap();
+    let again = load_dir(saved.path()).unwrap();
+    assert_eq!(again.generation_defaults(), defaults);
+    assert_eq!(again.spec().forced_eos, [9, 2]);
+
+    edit_json(&dir, file, |config| {
+        config["encoder_no_repeat_ngram_size"] = value!(3);
+        config["min_p"] = value!(0.1);
+        config["penalty_alpha"] = value!(0.6);
+    });
+    let model = load_dir(dir.path()).unwrap();
+    let said = model.generation_defaults().ignored.clone().unwrap();
+    assert!(said.contains(file), "{said}");
+    assert!(
+        said.contains("encoder_no_repeat_ngram_size = 3, min_p = 0.1, penalty_alpha = 0.6"),
+        "{said}"
+    );
+
+    for (key, bad) in [
+        ("bad_words_ids", value!([[7], []])),
+        ("bad_words_ids", value!([[7, 96]])),
+        ("suppress_tokens", value!([96])),
+        ("begin_suppress_tokens", value!([96])),
+        ("forced_eos_token_id", value!([2, 96])),
+    ] {
+        let dir = copy("bart-plain");
+        edit_json(&dir, file, |config| config[key] = bad);
+        let refused = load_dir(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains(key) && refused.contains(file), "{refused}");
+    }
 }
 
 /// A copy of a fixture with weights in bytes: every weight 1 of 127.
