@@ -6,6 +6,7 @@ pub(crate) use turn::message;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use refract_kernel::stand_back;
 use refract_model::{Model, PairRows};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::draft::Phrases;
@@ -90,10 +91,13 @@ impl StatsCell {
     }
 }
 
-/// An engine and its thread. Dropping it stops the thread after the step in progress; what runs then gets an error.
+/// An engine and its thread. Dropping it stops the thread after the step in progress; what runs then gets an error. A thread
+/// whose device has hung for [`Config::batch_max`] is left behind: the process is to end.
 pub struct Engine {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Nothing is ever sent: the thread's end of it goes when the thread does. Locked only because an engine may be shared.
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Engine {
@@ -110,9 +114,11 @@ impl Engine {
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(config, &runner)?);
         let its = shared.clone();
+        let (alive, ended) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("refract-{}", shared.config.name))
             .spawn(move || {
+                let _alive = alive;
                 stand_back(its.config.nice);
                 turn::run(runner, &phrases, its)
             })
@@ -122,6 +128,7 @@ impl Engine {
         Ok(Self {
             shared,
             thread: Some(thread),
+            ended: Mutex::new(ended),
         })
     }
 
@@ -158,11 +165,14 @@ impl Engine {
         let room = self.shared.room();
         let new_tokens = config.new_tokens(shape).min(2);
         handle.generate(request(1, 1))?.collect().await?;
+        // Memory is reserved in whole pages: what is left of one beside the new tokens is no room for a prompt.
+        let page = self.shared.page_tokens;
+        let reserved = |tokens: usize| tokens.next_multiple_of(page);
         let prompt = config
             .prompt_tokens(shape)
-            .min(room.tokens.saturating_sub(new_tokens))
+            .min((room.tokens / page * page).saturating_sub(reserved(new_tokens)))
             .max(1);
-        let cost = Kv::cost(prompt, 1, new_tokens) + 2 * (self.shared.page_tokens - 1);
+        let cost = Kv::cost(reserved(prompt), 1, reserved(new_tokens));
         let count = (config.step_encode_tokens_max / prompt)
             .min(room.tokens / cost)
             .min(room.sequences)
@@ -223,12 +233,34 @@ impl Engine {
             let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
         }
     }
+
+    /// Waits for the end of the thread, as long as the device may take over the batch in progress and those of the same turn.
+    fn ends(&mut self) -> bool {
+        let Shared { config, batch, .. } = &*self.shared;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut since = Instant::now();
+        loop {
+            since = batch.begun().unwrap_or(since);
+            let left = config.batch_max.saturating_sub(since.elapsed());
+            match ended.recv_timeout(left) {
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return false,
+                // Another batch may have begun meanwhile.
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return true,
+            }
+        }
+    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.inbox.close("the engine was dropped");
         if let Some(thread) = self.thread.take() {
+            if !self.ends() {
+                let batch_max = self.shared.config.batch_max;
+                warn!(engine = %self.shared.config.name, ?batch_max, "the device hangs: its thread is left behind");
+                return;
+            }
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

@@ -213,9 +213,12 @@ impl Begun {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
+    pub(crate) fn begun(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn age(&self) -> Option<Duration> {
-        let begun = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.map(|at| at.elapsed())
+        self.begun().map(|at| at.elapsed())
     }
 }
 

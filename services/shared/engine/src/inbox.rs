@@ -110,7 +110,8 @@ impl Inbox {
         while may_sleep && (state.held || !state.has_news) && state.phase == Phase::Open {
             state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if !state.held {
+        // Who closes it wants everybody told, also those who are kept back.
+        if !state.held || matches!(state.phase, Phase::Closed(_)) {
             state.has_news = false;
             into.append(&mut state.arrivals);
         }
@@ -192,5 +193,50 @@ impl State {
         Duration::try_from_secs_f64(self.waiting_tokens as f64 / self.tokens_per_second)
             .unwrap_or(MOST)
             .clamp(LEAST, MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::GenerationParams;
+    use crate::sequence::SequenceId;
+
+    fn submission() -> Submission {
+        let id = SequenceId(0);
+        Submission {
+            entry: Entry {
+                id,
+                prompt_tokens: 1,
+                rows: 1,
+                new_tokens: 1,
+                page_tokens: 1,
+                deadline: None,
+            },
+            sequence: Sequence::new(id, vec![5], None, GenerationParams::greedy(1, Vec::new()), 0, 0),
+            outbox: Arc::new(Outbox::default()),
+            submitted_at: Instant::now(),
+            phases: Phases::queue(1),
+        }
+    }
+
+    #[test]
+    fn arrivals_that_are_kept_back_are_given_out_together_or_when_the_inbox_closes() {
+        for closes in [false, true] {
+            let inbox = Inbox::new(4, 100);
+            let held = inbox.hold();
+            inbox.submit(submission()).expect("accepted");
+            inbox.submit(submission()).expect("accepted");
+            let mut taken = Vec::new();
+            inbox.take(false, &mut taken);
+            assert_eq!(taken.len(), 0);
+            if closes {
+                inbox.close("the device is lost");
+            } else {
+                drop(held);
+            }
+            inbox.take(false, &mut taken);
+            assert_eq!(taken.len(), 2);
+        }
     }
 }

@@ -5,7 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{EOS, config, ids, request, start, until};
-use refract_engine::runner::{Gate, Scripted};
+use refract_engine::runner::{
+    CrossSlot, DecodeRow, EncodeJob, Gate, Logits, RowMove, RowSlot, Runner, RunnerError, Scripted, Shape,
+};
 use refract_engine::{Config, Engine, Error, Finished, Generation, GenerationParams, Health, Request};
 
 /// Sixteen sequences in one batch, the one at `at` with the id 66 in its prompt.
@@ -69,7 +71,7 @@ async fn a_poisoned_row_fails_alone_and_the_others_memory_is_rebuilt() {
 }
 
 fn faulty(bad: f32) -> Scripted {
-    let shape = refract_engine::Runner::shape(&Scripted::echo(EOS));
+    let shape = Scripted::echo(EOS).shape();
     Scripted::new(shape, move |prompt, ids, line| {
         line.fill(0.0);
         line[prompt.get(ids.len() - 1).copied().unwrap_or(EOS) as usize] = 9.0;
@@ -88,14 +90,32 @@ async fn a_sequence_with_impossible_numbers_fails_alone() {
 }
 
 #[tokio::test]
-async fn three_model_faults_in_a_minute_make_the_engine_unhealthy() {
+async fn one_prompt_that_fails_again_and_again_takes_nobody_out_of_service() {
+    let (engine, _) = start(faulty(f32::NAN), config());
+    engine.warm_up().await.expect("warm");
+    let fault = async |ids: [u32; 2]| {
+        let generation = engine.handle().generate(request(ids)).expect("accepted");
+        let result = generation.collect().await;
+        assert!(matches!(result, Err(Error::ModelFault { .. })));
+        engine.health().borrow().clone()
+    };
+    for _ in 0..20 {
+        assert_eq!(fault([66, 5]).await, Health::Healthy);
+    }
+    assert_eq!(fault([66, 6]).await, Health::Healthy);
+    assert_eq!(fault([66, 5]).await, Health::Healthy);
+    assert!(matches!(fault([66, 7]).await, Health::Unhealthy { .. }));
+}
+
+#[tokio::test]
+async fn model_faults_of_three_prompts_in_a_minute_make_the_engine_unhealthy() {
     let (engine, _) = start(faulty(f32::NAN), config());
     engine.warm_up().await.expect("warm");
     assert_eq!(*engine.health().borrow(), Health::Healthy);
     for n in 1..=3 {
         let result = engine
             .handle()
-            .generate(request([66, 66, 66]))
+            .generate(request([66, 66, 66 + n]))
             .expect("accepted")
             .collect()
             .await;
@@ -145,6 +165,95 @@ async fn a_panic_in_the_runner_leaves_nobody_hanging() {
         Err(Error::Stopped { .. })
     ));
     engine.drain().await;
+}
+
+/// Panics when the loop begins, or when something is given back.
+struct Frail {
+    inner: Scripted,
+    at_start: bool,
+}
+
+impl Runner for Frail {
+    fn shape(&self) -> Shape {
+        self.inner.shape()
+    }
+
+    fn encode(&mut self, jobs: &[EncodeJob<'_>]) -> Result<(), RunnerError> {
+        self.inner.encode(jobs)
+    }
+
+    fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
+        self.inner.decode(rows, logits)
+    }
+
+    fn reorder(&mut self, moves: &[RowMove]) {
+        self.inner.reorder(moves);
+    }
+
+    fn release_rows(&mut self, _: &[RowSlot]) {
+        panic!("a scripted panic");
+    }
+
+    fn release_cross(&mut self, cross: CrossSlot) {
+        self.inner.release_cross(cross);
+    }
+
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
+    }
+
+    fn memory_peak(&mut self) -> Option<u64> {
+        assert!(!self.at_start, "a scripted panic");
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_panic_when_the_loop_begins_or_a_sequence_ends_leaves_nobody_hanging() {
+    for at_start in [true, false] {
+        let runner = Frail {
+            inner: Scripted::echo(EOS),
+            at_start,
+        };
+        let engine = Engine::start(runner, config()).expect("a sound config");
+        let handle = engine.handle();
+        let told = match handle.generate(request([7, 8])) {
+            Ok(generation) => generation.collect().await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Err(Error::Stopped { reason }) if at_start => assert!(reason.contains("panic"), "{reason}"),
+            // It was finished before the runner failed.
+            Ok(done) if !at_start => assert_eq!(ids(&done), [7, 8, EOS]),
+            other => panic!("{other:?}"),
+        }
+        until("health turns", || {
+            matches!(&*engine.health().borrow(), Health::Unhealthy { reason } if reason.contains("a scripted panic"))
+        })
+        .await;
+        until("nothing more is taken", || {
+            matches!(handle.generate(request([7])), Err(Error::Stopped { .. }))
+        })
+        .await;
+        engine.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_whose_device_hangs_can_be_dropped() {
+    let limits = Config {
+        batch_max: Duration::from_millis(20),
+        ..config()
+    };
+    let (engine, gate) = start(Scripted::echo(EOS), limits);
+    gate.close();
+    let generation = engine.handle().generate(request([7; 30])).expect("accepted");
+    gate.wait_for_arrivals(1);
+    let dropping = std::thread::spawn(move || drop(engine));
+    until("it is dropped", || dropping.is_finished()).await;
+    // Where the device answers after all, the thread that was left behind ends as it should.
+    gate.open();
+    assert!(matches!(generation.collect().await, Err(Error::Stopped { .. })));
 }
 
 #[tokio::test]

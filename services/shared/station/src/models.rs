@@ -95,8 +95,9 @@ mod tests {
         (engine, health)
     }
 
-    async fn ask(engine: &Engine) {
-        let request = Request::new(vec![POISON], GenerationParams::greedy(4, vec![1]));
+    /// Asks something poisonous, each time something else: one question counts once.
+    async fn ask(engine: &Engine, which: u32) {
+        let request = Request::new(vec![POISON, 5 + which], GenerationParams::greedy(4, vec![1]));
         let generation = engine.handle().generate(request).expect("accepted");
         generation.collect().await.expect_err("poisoned");
     }
@@ -112,11 +113,11 @@ mod tests {
     async fn three_model_faults_in_a_minute_take_the_process_out_of_service() {
         let (engine, health) = serving(Scripted::echo(1).failing_to_decode(POISON, 1));
         let following = tokio::spawn(follow(engine.handle(), health.clone()));
-        for _ in 0..2 {
-            ask(&engine).await;
+        for which in 0..2 {
+            ask(&engine, which).await;
             assert_eq!(health.readiness(), Ok(()), "one fault may be the question's own");
         }
-        ask(&engine).await;
+        ask(&engine, 2).await;
         until_dead(&health).await;
         following.await.expect("followed to the end");
     }
@@ -124,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_device_takes_the_process_out_of_service_even_if_nobody_looked_yet() {
         let (engine, health) = serving(Scripted::echo(1).lost_in_decode(POISON, 1));
-        ask(&engine).await;
+        ask(&engine, 0).await;
         tokio::spawn(follow(engine.handle(), health.clone()));
         until_dead(&health).await;
     }

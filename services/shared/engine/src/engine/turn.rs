@@ -28,7 +28,15 @@ use crate::sequence::{Sequence, SequenceId};
 
 /// The engine's thread. Whatever happens in there, nobody is left waiting.
 pub(super) fn run(runner: impl Runner, phrases: &Phrases, shared: Arc<Shared>) {
-    let mut turning = Loop::new(runner, phrases, shared.clone());
+    let mut turning = match catch_unwind(AssertUnwindSafe(|| Loop::new(runner, phrases, shared.clone()))) {
+        Ok(turning) => turning,
+        Err(panic) => {
+            let reason = panicked(&shared, &*panic);
+            shared.inbox.close(&reason);
+            ending::turn_away(&shared, &reason);
+            return;
+        }
+    };
     let reason = match catch_unwind(AssertUnwindSafe(|| turning.run())) {
         Ok(Stop::Asked(reason)) => reason,
         Ok(Stop::Lost(reason)) => {
@@ -38,14 +46,7 @@ pub(super) fn run(runner: impl Runner, phrases: &Phrases, shared: Arc<Shared>) {
             });
             reason
         }
-        Err(panic) => {
-            let reason = format!("panic: {}", message(&*panic));
-            error!(engine = %shared.config.name, %reason, "the engine's thread panicked");
-            shared.health.send_replace(Health::Unhealthy {
-                reason: reason.clone(),
-            });
-            reason
-        }
+        Err(panic) => panicked(&shared, &*panic),
     };
     shared.inbox.close(&reason);
     turning.abandon(&reason);
@@ -60,6 +61,16 @@ pub(super) fn run(runner: impl Runner, phrases: &Phrases, shared: Arc<Shared>) {
     if catch_unwind(AssertUnwindSafe(move || drop(turning))).is_err() {
         error!(engine = %shared.config.name, "the runner panicked while it was dropped");
     }
+}
+
+/// Calls the engine unhealthy, and says why.
+fn panicked(shared: &Shared, panic: &(dyn Any + Send)) -> String {
+    let reason = format!("panic: {}", message(panic));
+    error!(engine = %shared.config.name, %reason, "the engine's thread panicked");
+    shared.health.send_replace(Health::Unhealthy {
+        reason: reason.clone(),
+    });
+    reason
 }
 
 /// What a panic says.
@@ -95,8 +106,8 @@ struct Loop<R> {
     /// Ends of this turn. Told after the turn is published: who has a result finds it counted and its memory free.
     ended: Vec<(Arc<Outbox>, Result<Finished, Error>)>,
     stats: Stats,
-    /// When the latest model faults were.
-    faults: VecDeque<Instant>,
+    /// When the latest model faults were, and of which prompts, told apart by their hashes.
+    faults: VecDeque<(Instant, u64)>,
     /// The runner's fatal error, once it has had one: it is not called again.
     lost: Option<String>,
     /// What was taken of the device before the first step.

@@ -1,5 +1,6 @@
 //! How sequences end, well or not: what they hold is given back, and whoever waits is told.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
@@ -8,10 +9,12 @@ use super::{Active, Loop};
 use crate::engine::Health;
 use crate::error::Error;
 use crate::generation::{Finish, Finished, Hypothesis};
+use crate::handle::Shared;
 use crate::runner::Runner;
 use crate::sequence::SequenceId;
 
-/// So many model faults within [`FAULTS_WINDOW`] and the engine calls itself unhealthy.
+/// Model faults of so many different prompts within [`FAULTS_WINDOW`] and the engine calls itself unhealthy. One prompt counts
+/// once: who sends it again and again, to one replica after another, must not take them all out of service.
 const FAULTS_MAX: usize = 3;
 const FAULTS_WINDOW: Duration = Duration::from_secs(60);
 
@@ -21,13 +24,6 @@ impl<R: Runner> Loop<R> {
         let Some(active) = self.active.remove(&id) else {
             return;
         };
-        if let Some(lease) = self.scheduler.settle(id) {
-            self.runner.release_rows(&lease.rows);
-            self.runner.release_cross(lease.cross);
-        }
-        if active.started_at.is_none() {
-            self.shared.inbox.leave(active.cost);
-        }
         let outcome = match (&result, active.outbox.is_cancelled()) {
             (_, true) => {
                 self.stats.cancelled += 1;
@@ -48,21 +44,33 @@ impl<R: Runner> Loop<R> {
         active.phases.end(outcome, active.steps);
         self.shared.meters.ended(outcome, active.submitted_at.elapsed());
         if let Err(Error::ModelFault { reason }) = &result {
-            self.note_fault(id, reason);
+            self.note_fault(&active, reason);
+        }
+        if active.started_at.is_none() {
+            self.shared.inbox.leave(active.cost);
         }
         let end = result.and_then(|hypotheses| active.finished(hypotheses));
         self.ended.push((active.outbox, end));
+        // Last: a runner may panic, and who waits must be on record by then.
+        if let Some(lease) = self.scheduler.settle(id) {
+            self.runner.release_rows(&lease.rows);
+            self.runner.release_cross(lease.cross);
+        }
     }
 
-    fn note_fault(&mut self, id: SequenceId, reason: &str) {
+    fn note_fault(&mut self, of: &Active, reason: &str) {
         let now = Instant::now();
-        warn!(engine = %self.shared.config.name, sequence = %id, reason, "model fault");
+        warn!(engine = %self.shared.config.name, sequence = %of.sequence.id, reason, "model fault");
         self.shared.meters.faults.increment(1);
-        self.faults.push_back(now);
-        self.faults.retain(|at| now.duration_since(*at) < FAULTS_WINDOW);
+        let mut hash = DefaultHasher::new();
+        (&of.sequence.prompt, of.sequence.pairs).hash(&mut hash);
+        let prompt = hash.finish();
+        self.faults
+            .retain(|(at, other)| now.duration_since(*at) < FAULTS_WINDOW && *other != prompt);
+        self.faults.push_back((now, prompt));
         if self.faults.len() >= FAULTS_MAX {
             let reason = format!(
-                "{} model faults within {} s",
+                "{} model faults of different prompts within {} s",
                 self.faults.len(),
                 FAULTS_WINDOW.as_secs()
             );
@@ -75,7 +83,6 @@ impl<R: Runner> Loop<R> {
     /// Tells everybody who still waits that nothing will come. Does not touch the runner, which may be broken.
     pub(super) fn abandon(&mut self, reason: &str) {
         self.tell();
-        self.shared.inbox.take(false, &mut self.arrivals);
         let stopped = || Error::Stopped {
             reason: reason.to_owned(),
         };
@@ -97,6 +104,19 @@ impl<R: Runner> Loop<R> {
         self.stats.kv_tokens_used = self.scheduler.kv().tokens_used();
         self.shared.stats.write(&self.stats);
         self.tell();
+        turn_away(&self.shared, reason);
+    }
+}
+
+/// Tells those who have not been looked at yet that nothing will come.
+pub(super) fn turn_away(shared: &Shared, reason: &str) {
+    let mut arrivals = Vec::new();
+    shared.inbox.take(false, &mut arrivals);
+    for arrival in arrivals {
+        shared.inbox.leave(arrival.entry.cost());
+        arrival.outbox.end(Err(Error::Stopped {
+            reason: reason.to_owned(),
+        }));
     }
 }
 
