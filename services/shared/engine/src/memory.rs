@@ -124,35 +124,45 @@ impl Budget {
     }
 }
 
-/// Refuses weights that the machine has no memory for, before they are read.
-pub(crate) fn check_weights(parameters: u64, weights: Weights, free: Option<u64>) -> Result<(), RunnerError> {
-    let needed = |weights: Weights| match weights {
-        // Four bits, and what their groups share.
-        Weights::Int4 => parameters * 5 / 8,
-        Weights::Int8 => parameters,
-        Weights::Bf16 => parameters * 2,
-        Weights::Auto | Weights::F32 => parameters * 4,
-    };
-    let Some(free) = free.filter(|free| needed(weights) > *free) else {
+/// Refuses weights that the machine has no memory for, before they are read. `needed` says what they would take; `None` where
+/// they cannot be held so.
+pub(crate) fn check_weights(
+    parameters: u64,
+    weights: Weights,
+    needed: impl Fn(Weights) -> Option<u64>,
+    free: Option<u64>,
+) -> Result<(), RunnerError> {
+    let (Some(bytes), Some(free)) = (needed(weights), free) else {
         return Ok(());
     };
-    let fits = [Weights::Bf16, Weights::Int8, Weights::Int4]
+    if bytes <= free {
+        return Ok(());
+    }
+    let others: Vec<(Weights, u64)> = [Weights::F32, Weights::Bf16, Weights::Int8, Weights::Int4]
         .into_iter()
-        .filter(|other| needed(*other) <= free)
-        .map(|other| format!("{} needs {}", other.name(), needed(other)))
-        .collect::<Vec<_>>();
+        .filter_map(|other| Some((other, needed(other)?)))
+        .collect();
+    let fits: Vec<String> = others
+        .iter()
+        .filter(|(_, bytes)| *bytes <= free)
+        .map(|(other, bytes)| format!("{} needs {bytes}", other.name()))
+        .collect();
+    let (least, least_bytes) = others
+        .into_iter()
+        .min_by_key(|(_, bytes)| *bytes)
+        .unwrap_or((weights, bytes));
     let advice = if fits.is_empty() {
+        let fitting = u128::from(free) * u128::from(parameters) / u128::from(least_bytes.max(1));
         format!(
-            "no format fits; a model of {} parameters would, in int4",
-            free / 5 * 8
+            "no format fits; a model of {fitting} parameters would, in {}",
+            least.name()
         )
     } else {
         format!("{} and would fit", fits.join(", "))
     };
     Err(RunnerError::new(format!(
-        "not enough memory: {parameters} weights in {} need {} bytes, there are {free}; {advice}",
+        "not enough memory: {parameters} weights in {} need {bytes} bytes, there are {free}; {advice}",
         weights.name(),
-        needed(weights)
     )))
 }
 
@@ -305,20 +315,36 @@ mod tests {
 
     #[test]
     fn weights_that_do_not_fit_are_refused_with_the_formats_that_would() {
+        let needed = |weights| match weights {
+            Weights::Int4 => Some(625),
+            Weights::Int8 => Some(1_000),
+            Weights::Bf16 => Some(2_000),
+            Weights::Auto | Weights::F32 => Some(4_000),
+        };
         let refused = |weights, free| {
-            check_weights(1_000, weights, Some(free))
+            check_weights(1_000, weights, needed, Some(free))
                 .expect_err("too little")
                 .reason
         };
-        assert_eq!(check_weights(1_000, Weights::F32, Some(4_000)), Ok(()));
-        assert_eq!(check_weights(1_000, Weights::F32, None), Ok(()));
+        assert_eq!(check_weights(1_000, Weights::F32, needed, Some(4_000)), Ok(()));
+        assert_eq!(check_weights(1_000, Weights::F32, needed, None), Ok(()));
         assert_eq!(
             refused(Weights::F32, 3_999),
             "not enough memory: 1000 weights in f32 need 4000 bytes, there are 3999; bf16 needs 2000, int8 needs 1000, int4 needs 625 and would fit"
         );
         assert!(refused(Weights::F32, 1_999).ends_with("int8 needs 1000, int4 needs 625 and would fit"));
         assert!(
-            refused(Weights::Int8, 624).ends_with("no format fits; a model of 992 parameters would, in int4")
+            refused(Weights::Int8, 624).ends_with("no format fits; a model of 998 parameters would, in int4")
+        );
+        // Where some formats cannot be, they are no advice.
+        let on_several = |weights| needed(weights).filter(|bytes| *bytes >= 2_000);
+        let refused =
+            |free| check_weights(1_000, Weights::F32, on_several, Some(free)).expect_err("too little");
+        assert!(refused(3_000).reason.ends_with("bf16 needs 2000 and would fit"));
+        assert!(
+            refused(1_000)
+                .reason
+                .ends_with("a model of 500 parameters would, in bf16")
         );
     }
 

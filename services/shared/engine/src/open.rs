@@ -102,25 +102,25 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, RunnerError> {
                 "precision: int8 and int4 run on one CPU; set it to bf16 or f32 for a GPU or for several devices",
             ));
         }
+        // Of rounded numbers no four bits are made.
+        Weights::Int4 if stored.is_quantised() && !stored.has_nibbles() => {
+            warn!(directory = %dir.display(), "int4 was asked for, and the weights are stored in bytes: they run in int8. For four bits, quantise the exact weights");
+            Weights::Int8
+        }
         named => named,
     };
     let (spec, defaults) = (stored.spec().clone(), stored.generation_defaults().clone());
     if let Some(ignored) = &defaults.ignored {
         warn!("{ignored}");
     }
-    let precision = match weights {
-        Weights::Int8 => Some(Precision::Int8),
-        Weights::Int4 => Some(Precision::Int4),
-        Weights::F32 if on_cpu => Some(Precision::F32),
-        _ => None,
-    };
-    let dtype = if weights == Weights::F32 {
-        Dtype::F32
-    } else {
-        Dtype::Bf16
-    };
+    let (precision, dtype) = (weights.packed(on_cpu), weights.dtype());
     if devices.iter().all(|device| !device.is_gpu()) {
-        memory::check_weights(spec.parameters, weights, memory::free_here())?;
+        let needed = |weights: Weights| match (weights.packed(on_cpu), weights) {
+            (Some(precision), _) => Some(CpuRunner::weight_bytes(&stored, precision)),
+            (None, Weights::Int8 | Weights::Int4) => None,
+            (None, _) => Some(stored.tensor_bytes(weights.dtype(), devices.len())),
+        };
+        memory::check_weights(spec.parameters, weights, needed, memory::free_here())?;
     }
     let (runner, packed): (Box<dyn Runner>, _) = match (precision, devices.as_slice()) {
         (Some(precision), _) => {
@@ -194,6 +194,24 @@ fn ranks(devices: &[DeviceName], tensor_parallel: usize) -> Result<Vec<DeviceNam
 }
 
 impl Weights {
+    /// How the packed kernels hold them; `None` where tensors do.
+    fn packed(self, on_cpu: bool) -> Option<Precision> {
+        match self {
+            Self::Int8 if on_cpu => Some(Precision::Int8),
+            Self::Int4 if on_cpu => Some(Precision::Int4),
+            Self::F32 if on_cpu => Some(Precision::F32),
+            _ => None,
+        }
+    }
+
+    /// Of tensors.
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            _ => Dtype::Bf16,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -235,6 +253,59 @@ impl fmt::Debug for Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
+        models.join(name)
+    }
+
+    #[test]
+    fn weights_are_counted_as_they_will_be_held() {
+        for name in ["t5-gated-untied", "t5-relu-tied", "bart-plain", "bart-pairs"] {
+            let stored = Stored::open(&fixture(name)).expect("a sound fixture");
+            let numbers = |which: &dyn Fn(&str) -> bool| -> u64 {
+                let of = stored.tensors().filter(|(name, _)| which(name));
+                of.map(|(_, (rows, width))| (rows * width) as u64).sum()
+            };
+            let all = numbers(&|_| true);
+            // Norms, and what T5's inner layers say last.
+            let exact = numbers(&|name| !refract_model::quantised::is_quantised(name));
+            let packed = |precision| CpuRunner::weight_bytes(&stored, precision);
+            assert_eq!(packed(Precision::F32), 4 * all, "{name}");
+            // Matrices are filled up: these are 32 wide, and steps are 64.
+            for (precision, least) in [
+                (Precision::Int8, all - exact),
+                (Precision::Int4, (all - exact) / 2),
+            ] {
+                let bytes = packed(precision);
+                assert!(
+                    bytes > 4 * exact + least && bytes < 4 * exact + 4 * (all - exact),
+                    "{name}: {bytes}"
+                );
+            }
+            let tensors = |ranks| stored.tensor_bytes(Dtype::Bf16, ranks);
+            assert!(tensors(1) >= 2 * all && tensors(1) < 3 * all, "{name}");
+            assert!(tensors(2) > tensors(1), "{name}: norms are on each rank");
+        }
+    }
+
+    #[test]
+    fn bytes_stay_bytes_where_four_bits_are_asked_for_and_are_called_so() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let from = fixture("bart-plain");
+        for name in ["config.json", "generation_config.json"] {
+            std::fs::copy(from.join(name), dir.path().join(name)).expect("copied");
+        }
+        crate::quantise(&from, &dir.path().join("model.safetensors"), false).expect("quantised");
+        let options = OpenOptions {
+            weights: Weights::Int4,
+            threads: 1,
+            ..OpenOptions::default()
+        };
+        let weights = |dir: &Path| open(dir, &options).expect("opens").choice.weights;
+        assert_eq!(weights(dir.path()), Weights::Int8);
+        assert_eq!(weights(&from), Weights::Int4);
+    }
 
     #[test]
     fn ranks_are_the_devices_named_or_as_many_on_a_cpu_as_asked() {

@@ -70,6 +70,19 @@ pub struct Packing {
 }
 
 impl Packing {
+    /// Memory that a matrix of this size takes.
+    pub fn bytes(precision: Precision, inputs: usize, outputs: usize) -> usize {
+        let outputs = outputs.next_multiple_of(PANEL);
+        // Scales and sums, and what stands for a bias.
+        let (beside, bias) = (8, 4);
+        let output = match precision {
+            Precision::F32 => 4 * inputs,
+            Precision::Int8 => inputs.next_multiple_of(STEP) + beside,
+            Precision::Int4 => nibbles::groups(inputs) * (GROUP_BYTES / PANEL + 1) + beside,
+        };
+        outputs * (output + bias)
+    }
+
     pub fn new(precision: Precision, inputs: usize, outputs: usize) -> Result<Self, Error> {
         if precision != Precision::F32 && inputs > INPUTS_MAX {
             return Err(Error::TooWide {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, all, bits};
 use refract_kernel::{
-    Activation, Finish, GROUP, Isa, Kernels, Matrix, Part, Precision, SHARE_MAX, Scratch, Table,
+    Activation, Finish, GROUP, Isa, Kernels, Matrix, Packing, Part, Precision, SHARE_MAX, Scratch, Table,
     quantise_nibbles,
 };
 
@@ -421,5 +421,26 @@ fn instruction_sets_are_named_and_unknown_ones_are_refused() {
     assert!(error.contains("sse9") && error.contains("vnni"), "{error}");
     for isa in Isa::ALL {
         assert_eq!(Kernels::new(isa, 1).is_ok(), Isa::available().contains(&isa));
+    }
+}
+
+#[test]
+fn what_a_matrix_takes_is_known_before_it_is_packed() {
+    for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
+        for (inputs, outputs) in [(64, 16), (100, 33), (768, 50), (7, 1)] {
+            let weight = vec![0.5; inputs * outputs];
+            let part = Part {
+                weight: &weight,
+                bias: None,
+            };
+            let matrix = Matrix::pack(precision, inputs, &[part]).expect("packs");
+            let said = Packing::bytes(precision, inputs, outputs);
+            // Each of its parts is filled up to a cache line.
+            let (held, parts) = (matrix.bytes(), 5);
+            assert!(
+                said <= held && held < said + parts * 64,
+                "{precision:?} {outputs}×{inputs}: {held}, {said} said"
+            );
+        }
     }
 }

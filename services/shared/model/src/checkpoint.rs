@@ -34,14 +34,9 @@ pub(crate) fn read(
     part: &Part,
 ) -> Result<Loaded, Error> {
     let (description, checkpoint) = open(dir, config)?;
-    let is_t5 = matches!(description.config, Config::T5(_));
     let mut tensors = checkpoint.load(device, |name, shape| {
-        let (wide, split) = if is_t5 {
-            (t5::stays_f32(name), t5::split(name))
-        } else {
-            (name == bart::FINAL_LOGITS_BIAS, Split::Whole)
-        };
-        (if wide { DType::F32 } else { dtype }, part.stretch(split, shape))
+        let (dtype, split) = held(&description.config, name, dtype);
+        (dtype, part.stretch(split, shape))
     })?;
     let final_logits_bias = tensors.remove(bart::FINAL_LOGITS_BIAS);
     Ok(Loaded {
@@ -49,6 +44,15 @@ pub(crate) fn read(
         tensors,
         final_logits_bias,
     })
+}
+
+/// In what a tensor is held where the model is held as `dtype`, and how ranks divide it.
+pub(crate) fn held(config: &Config, name: &str, dtype: DType) -> (DType, Split) {
+    let (wide, split) = match config {
+        Config::T5(_) => (t5::stays_f32(name), t5::split(name)),
+        Config::Bart(_) => (name == bart::FINAL_LOGITS_BIAS, Split::Whole),
+    };
+    (if wide { DType::F32 } else { dtype }, split)
 }
 
 /// Describes what is in `dir` and checks that it is whole; reads headers, and of the data only aliases.

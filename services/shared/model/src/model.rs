@@ -28,6 +28,16 @@ pub enum Dtype {
     F16,
 }
 
+impl Dtype {
+    pub(crate) fn of_tensors(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     pub dtype: Dtype,
@@ -108,11 +118,7 @@ impl Model {
                 reason: "activations of its feed-forward layers exceed 65504 and become NaN; use bf16 or f32",
             });
         }
-        let dtype = match options.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::Bf16 => DType::BF16,
-            Dtype::F16 => DType::F16,
-        };
+        let dtype = options.dtype.of_tensors();
         let part = Part::new(options.collective.clone());
         match &config {
             Config::T5(config) => part.check(config)?,

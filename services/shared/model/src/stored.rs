@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, held};
 use crate::config::Config;
 use crate::description::Description;
 use crate::error::Error;
+use crate::model::Dtype;
+use crate::parallel::Split;
 use crate::spec::{GenerationDefaults, Spec};
 use crate::weights::{Checkpoint, Rows};
 
@@ -49,10 +51,24 @@ impl Stored {
 
     /// Rows and numbers in a row of a tensor; one row where it has no more than one dimension.
     pub fn shape(&self, name: &str) -> Option<(usize, usize)> {
-        self.checkpoint.shape(name).map(|shape| match shape {
-            [rows, width] => (*rows, *width),
-            other => (1, other.iter().product()),
-        })
+        self.checkpoint.shape(name).map(size)
+    }
+
+    /// Names of all tensors, with rows and numbers in a row of each.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, (usize, usize))> {
+        self.checkpoint
+            .tensors()
+            .map(|(name, shape, _)| (name, size(shape)))
+    }
+
+    /// Memory that the weights take as tensors, over so many ranks: what these do not divide, each of them holds.
+    pub fn tensor_bytes(&self, dtype: Dtype, ranks: usize) -> u64 {
+        let bytes = |(name, (rows, width)): (&str, (usize, usize))| {
+            let (dtype, split) = held(self.config(), name, dtype.of_tensors());
+            let copies = if split == Split::Whole { ranks } else { 1 };
+            (copies * rows * width * dtype.size_in_bytes()) as u64
+        };
+        self.tensors().map(bytes).sum()
     }
 
     /// Whether the weights are held in bytes or in four bits ([`crate::quantised`]).
@@ -91,5 +107,13 @@ impl Stored {
 
     pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+}
+
+/// Rows, and numbers in a row.
+fn size(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [rows, width] => (*rows, *width),
+        other => (1, other.iter().product()),
     }
 }

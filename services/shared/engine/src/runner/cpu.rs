@@ -99,6 +99,11 @@ impl CpuRunner {
         })
     }
 
+    /// Memory that the weights will take.
+    pub fn weight_bytes(stored: &Stored, precision: Precision) -> u64 {
+        load::bytes(stored, precision)
+    }
+
     pub fn spec(&self) -> &Spec {
         &self.spec
     }

@@ -28,6 +28,18 @@ pub(super) fn load(stored: &Stored, precision: Precision) -> Result<Network, Run
     }
 }
 
+/// Memory that the weights take as [`load`] holds them.
+pub(super) fn bytes(stored: &Stored, precision: Precision) -> u64 {
+    let loader = Loader { stored, precision };
+    let bytes = |(name, (rows, width)): (&str, (usize, usize))| match loader.precision(name) {
+        Precision::F32 => 4 * rows * width,
+        packed if is_matrix(name, stored.own_head()) => Packing::bytes(packed, width, rows),
+        // A table: bytes, and a scale a row.
+        _ => rows * (width + 4),
+    };
+    stored.tensors().map(bytes).sum::<usize>() as u64
+}
+
 fn activation(of: refract_model::Activation) -> Activation {
     match of {
         refract_model::Activation::Relu => Activation::Relu,
