@@ -48,6 +48,7 @@ impl Budget {
 
     /// What may run beside `working` bytes of other things, at most what is configured.
     pub(crate) fn room(&self, config: &Config, shape: &Shape, working: u64) -> Result<Room, Error> {
+        let working = working.saturating_add(self.page.spare as u64);
         let for_pages = self.bytes.saturating_sub(working);
         let pages = usize::try_from(for_pages / self.page.bytes.max(1) as u64).unwrap_or(usize::MAX);
         let fits = pages.saturating_mul(self.page.tokens);
@@ -173,8 +174,9 @@ pub(crate) fn free_here() -> Option<u64> {
 
 /// The greatest sequence of one row that the limits allow: what an engine must have room for to be of use.
 fn largest(config: &Config, shape: &Shape, page_tokens: usize) -> Entry {
-    let new_tokens = config.new_tokens(shape).min(config.kv_tokens_max.div_ceil(2));
-    let rest = config.kv_tokens_max.saturating_sub(new_tokens);
+    let pages = config.kv_tokens_max / page_tokens;
+    let new_tokens = config.new_tokens(shape).min(pages.div_ceil(2) * page_tokens);
+    let rest = (pages * page_tokens).saturating_sub(new_tokens.next_multiple_of(page_tokens));
     Entry {
         id: SequenceId(0),
         prompt_tokens: config.prompt_tokens(shape).min(rest).max(1),

@@ -210,6 +210,10 @@ impl Runner for Box<dyn Runner> {
         (**self).page()
     }
 
+    fn keep_within(&mut self, tokens: usize) {
+        (**self).keep_within(tokens);
+    }
+
     fn memory_free(&self) -> Option<u64> {
         (**self).memory_free()
     }
@@ -242,7 +246,7 @@ pub trait Runner: Send {
     /// The cross memory there is of no use any more. An unknown one is fine.
     fn release_cross(&mut self, cross: CrossSlot);
 
-    /// Decode memory held now, in bytes.
+    /// Decode memory held now, in bytes: all that is allocated for it, in use or not.
     fn bytes(&self) -> usize;
 
     /// The pieces that decode memory comes in, so that a budget in bytes can be kept in tokens. `None`: not known, and
@@ -250,6 +254,10 @@ pub trait Runner: Send {
     fn page(&self) -> Option<Page> {
         None
     }
+
+    /// From now on no more than so many tokens are kept at a time, in whole pages: a runner that keeps pages for later
+    /// allocates no more than these take ([`Page::most`]).
+    fn keep_within(&mut self, _tokens: usize) {}
 
     /// Free bytes of the device that holds decode memory. `None`: it is the process's own memory, and the system knows.
     fn memory_free(&self) -> Option<u64> {
@@ -268,7 +276,19 @@ pub struct Page {
     /// At least 1.
     pub tokens: usize,
     pub bytes: usize,
+    /// Bytes that may be allocated beside all pieces in use, because they come several at a time.
+    pub spare: usize,
     pub layout: Layout,
+}
+
+impl Page {
+    /// The most bytes that may be allocated where so many tokens are kept at a time.
+    pub fn most(&self, tokens: usize) -> u64 {
+        let pieces = (tokens / self.tokens.max(1)) as u64;
+        pieces
+            .saturating_mul(self.bytes as u64)
+            .saturating_add(self.spare as u64)
+    }
 }
 
 /// How pieces lie together.

@@ -296,14 +296,121 @@ fn forked_rows_dropped_drafts_and_lost_memory_change_nothing() {
     let want = decode(&mut fresh, &want);
     assert!(bits(&[forked, swapped, redone].concat()) == bits(&want));
 
-    let used = runner.bytes();
+    let used = runner.bytes_held();
     assert!(used > 0);
     runner.release_rows(&[RowSlot(0), RowSlot(1), RowSlot(77)]);
-    assert!(runner.bytes() < used);
+    assert!(runner.bytes_held() < used);
     for i in 0..inputs.sources.len() as u32 {
         runner.release_cross(CrossSlot(i));
     }
-    assert_eq!(runner.bytes(), 0);
+    assert_eq!(runner.bytes_held(), 0);
+}
+
+/// Some ids of a sequence of its own.
+fn some_ids(i: usize, count: usize) -> Vec<u32> {
+    (0..count).map(|j| 3 + ((i * 17 + j * 5) % 60) as u32).collect()
+}
+
+#[test]
+fn prompts_and_rows_keep_one_bound_together_and_nothing_is_lost_where_memory_moves() {
+    const TOKENS: usize = 80 * 16;
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bart-plain");
+    for precision in [Precision::F32, Precision::Int8] {
+        let mut runner = load(&dir, precision, None, 1);
+        let most = runner.page().expect("pages").most(TOKENS) as usize;
+        runner.keep_within(TOKENS);
+        // Six pages each: all that there may be, but for two.
+        let prompts: Vec<Vec<u32>> = (0..13).map(|i| some_ids(i, 90)).collect();
+        let encode = |runner: &mut CpuRunner, i: usize| {
+            let job = EncodeJob {
+                cross: CrossSlot(i as u32),
+                ids: &prompts[i],
+                pairs: None,
+            };
+            runner.encode(&[job]).expect("encodes");
+        };
+        (0..13).for_each(|i| encode(&mut runner, i));
+        for i in (0..13).filter(|i| *i != 2 && *i != 9) {
+            runner.release_cross(CrossSlot(i as u32));
+        }
+        // Now as many rows, of two pages each.
+        let ids: Vec<Vec<u32>> = (0..34).map(|i| some_ids(i, 21)).collect();
+        let row = |i: usize, from: usize, to: usize| DecodeRow {
+            row: RowSlot(i as u32),
+            cross: CrossSlot(if i.is_multiple_of(2) { 2 } else { 9 }),
+            ids: &ids[i][..to],
+            kept: from,
+            wanted: to - from,
+            best: 0,
+        };
+        let all: Vec<DecodeRow<'_>> = (0..34).map(|i| row(i, 0, 20)).collect();
+        let first = decode(&mut runner, &all);
+        let what = |runner: &CpuRunner| format!("{precision:?}: {} of {most}", runner.bytes());
+        assert!(runner.bytes() <= most, "{}", what(&runner));
+        // Two rows stay, and prompts come back.
+        for i in (0..34).filter(|i| *i != 13 && *i != 30) {
+            runner.release_rows(&[RowSlot(i)]);
+        }
+        (0..13)
+            .filter(|i| *i != 2 && *i != 9)
+            .for_each(|i| encode(&mut runner, i));
+        assert!(runner.bytes() <= most, "{}", what(&runner));
+        let next = decode(&mut runner, &[row(13, 20, 21), row(30, 20, 21)]);
+        // A narrower bound counts at once, as far as memory is free.
+        for i in (0..13).filter(|i| *i != 2 && *i != 9) {
+            runner.release_cross(CrossSlot(i as u32));
+        }
+        runner.keep_within(16 * 16);
+        let most = runner.page().expect("pages").most(16 * 16) as usize;
+        assert!(
+            runner.bytes() <= most,
+            "{precision:?}: {} of {most}",
+            runner.bytes()
+        );
+        let again = decode(&mut runner, &[row(13, 20, 21), row(30, 20, 21)]);
+        assert!(bits(&next) == bits(&again));
+
+        let mut fresh = load(&dir, precision, None, 1);
+        [2, 9].into_iter().for_each(|i| encode(&mut fresh, i));
+        assert!(bits(&first) == bits(&decode(&mut fresh, &all)), "{precision:?}");
+        let last = decode(&mut fresh, &[row(13, 20, 21), row(30, 20, 21)]);
+        assert!(bits(&next) == bits(&last), "{precision:?}");
+    }
+}
+
+#[test]
+fn an_encoder_of_wider_heads_than_bytes_allow_runs_beside_a_decoder_of_narrower_ones() {
+    use refract_model::{BartConfig, Config, Ids, Trainable};
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = BartConfig {
+        vocab_size: 70,
+        max_position_embeddings: 40,
+        encoder_layers: 1,
+        encoder_ffn_dim: 32,
+        // One head of 272, and seventeen of 16.
+        encoder_attention_heads: 1,
+        decoder_layers: 1,
+        decoder_ffn_dim: 32,
+        decoder_attention_heads: 17,
+        d_model: 272,
+        eos_token_id: Some(Ids::One(2)),
+        ..BartConfig::default()
+    };
+    Trainable::random(Config::Bart(config), 5, &candle_core::Device::Cpu)
+        .and_then(|made| made.save(dir.path()))
+        .expect("made");
+    for precision in [Precision::Int8, Precision::Int4] {
+        let mut runner = load(dir.path(), precision, None, 1);
+        let prompt = some_ids(1, 30);
+        let job = EncodeJob {
+            cross: CrossSlot(0),
+            ids: &prompt,
+            pairs: None,
+        };
+        runner.encode(&[job]).expect("encodes");
+        let said = decode(&mut runner, &[all_of(0, &[2, 5, 9])]);
+        assert!(said.iter().all(|x| x.is_finite()), "{precision:?}");
+    }
 }
 
 #[test]

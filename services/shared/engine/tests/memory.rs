@@ -10,6 +10,7 @@ const EOS: u32 = 1;
 const PAGE: Page = Page {
     tokens: 16,
     bytes: 1600,
+    spare: 0,
     layout: Layout::Pages,
 };
 
@@ -116,6 +117,40 @@ async fn more_memory_than_the_limit_names_is_left_alone() {
         Err(Error::TooLarge { tokens, tokens_max }) => assert_eq!((tokens, tokens_max), (560, 320)),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn warm_up_asks_for_no_more_than_a_small_limit_leaves_in_whole_pages() {
+    for kv_tokens_max in 2 * PAGE.tokens..=8 * PAGE.tokens {
+        let config = Config {
+            kv_tokens_max,
+            ..config()
+        };
+        // Not a page more than may be used.
+        let pages = (kv_tokens_max / PAGE.tokens) as u64;
+        let spare = logits(&config).div_ceil(PAGE.bytes as u64);
+        let engine = Engine::start(runner(pages + spare, 0), config).expect("a sound config");
+        engine
+            .warm_up()
+            .await
+            .unwrap_or_else(|e| panic!("{kv_tokens_max} tokens: {e}"));
+    }
+}
+
+#[tokio::test]
+async fn pages_that_come_several_at_a_time_leave_room_for_those_not_in_use() {
+    let page = Page {
+        spare: 7 * PAGE.bytes,
+        ..PAGE
+    };
+    let runner = Scripted::echo(EOS).with_memory(Memory {
+        free: 60 * PAGE.bytes as u64,
+        page,
+        working: 0,
+    });
+    let engine = Engine::start(runner, config()).expect("a sound config");
+    assert_eq!(engine.stats().kv_tokens_total, 53 * PAGE.tokens);
+    assert_eq!(page.most(53 * PAGE.tokens + 3), 60 * PAGE.bytes as u64);
 }
 
 #[tokio::test]

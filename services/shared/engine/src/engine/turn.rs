@@ -139,6 +139,7 @@ impl<R: Runner> Loop<R> {
             kv_tokens_total: room.tokens,
             ..Stats::default()
         };
+        runner.keep_within(room.tokens);
         let taken = Taken::begin(&mut runner);
         shared.stats.write(&stats);
         Self {
@@ -204,6 +205,7 @@ impl<R: Runner> Loop<R> {
         }
         self.room = room;
         self.stats.kv_tokens_total = room.tokens;
+        self.runner.keep_within(room.tokens);
         for id in self.scheduler.resize(room) {
             let asked = self.active.get(&id).map(|a| (a.rows, a.cost));
             let (rows, cost) = asked.unwrap_or_default();

@@ -32,6 +32,7 @@ pub struct ModelRunner {
     /// The last group that ended, empty: its buffers are those that the recorded steps know.
     spare: Option<Group>,
     refusal_told: bool,
+    silence_told: bool,
 }
 
 struct Stamped {
@@ -64,6 +65,7 @@ impl ModelRunner {
             steps: on_gpu.then(Steps::default),
             spare: None,
             refusal_told: false,
+            silence_told: false,
             model,
             crosses: HashMap::new(),
             stamp: 0,
@@ -513,6 +515,7 @@ impl Runner for ModelRunner {
         Some(Page {
             tokens: 1,
             bytes: self.model.position_bytes(),
+            spare: 0,
             layout: Layout::Rectangles,
         })
     }
@@ -522,7 +525,15 @@ impl Runner for ModelRunner {
     }
 
     fn memory_peak(&mut self) -> Option<u64> {
-        self.model.memory_peak()
+        let peak = self.model.memory_peak();
+        if peak.is_none() && !self.model.device().is_cpu() && !self.silence_told {
+            self.silence_told = true;
+            warn!(
+                "the device does not say how much of its memory steps work with, so none of it is set aside; lower memory_percent_max \
+                 where it runs out"
+            );
+        }
+        peak
     }
 }
 

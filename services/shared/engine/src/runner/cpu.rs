@@ -51,6 +51,8 @@ pub struct CpuRunner {
     cross_arena: Arena,
     crosses: HashMap<CrossSlot, Positions>,
     rows: HashMap<RowSlot, Positions>,
+    /// What both arenas may have allocated together.
+    bytes_max: usize,
 }
 
 impl CpuRunner {
@@ -96,6 +98,7 @@ impl CpuRunner {
             cross_arena: cross,
             crosses: HashMap::new(),
             rows: HashMap::new(),
+            bytes_max: usize::MAX,
         })
     }
 
@@ -118,6 +121,11 @@ impl CpuRunner {
 
     pub fn threads(&self) -> usize {
         self.kernels.threads()
+    }
+
+    /// Decode memory that a row or a prompt holds, in bytes: of [`Runner::bytes`] what is in use.
+    pub fn bytes_held(&self) -> usize {
+        self.arena.bytes_held() + self.cross_arena.bytes_held()
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<(), RunnerError> {
@@ -203,7 +211,9 @@ impl CpuRunner {
             scale: stack.scale,
             lengths: &lengths,
             bias: stack.distances.as_ref().and_then(|d| d.made.as_ref()),
-            bytes: self.cross_arena.pages.shape().element == Element::Byte,
+            // The encoder's heads may be wider than the decoder's, of which the pages are.
+            bytes: self.cross_arena.pages.shape().element == Element::Byte
+                && stack.head_dim <= BYTE_HEAD_DIM_MAX,
         };
         for layer in &stack.layers {
             stack.attend(kernels, &layer.own, buffers, m, |qkv, mixed| {
@@ -227,6 +237,11 @@ impl CpuRunner {
             if let Some(mut old) = self.crosses.remove(&job.cross) {
                 self.cross_arena.truncate(&mut old, 0);
             }
+        }
+        let wanted: usize = lengths.iter().map(|n| n.div_ceil(PAGE)).sum();
+        self.cross_arena
+            .make_room(wanted, self.bytes_max, &mut self.arena, self.rows.values_mut());
+        for job in jobs {
             let mut positions = Positions::default();
             self.cross_arena
                 .extend(&mut positions, job.ids.len(), &mut places);
@@ -319,6 +334,17 @@ impl Runner for CpuRunner {
 
     fn decode(&mut self, rows: &[DecodeRow<'_>], logits: &mut Logits<'_>) -> Result<(), RunnerError> {
         let held = self.prepare(rows, logits)?;
+        let wanted = rows.iter().zip(&held).map(|(row, held)| {
+            let positions = self.rows.get(&row.row);
+            positions.map_or(0, |positions| self.arena.wanted(positions, row.ids.len() - held))
+        });
+        let wanted: usize = wanted.sum();
+        self.arena.make_room(
+            wanted,
+            self.bytes_max,
+            &mut self.cross_arena,
+            self.crosses.values_mut(),
+        );
         let Self {
             kernels,
             network,
@@ -496,8 +522,19 @@ impl Runner for CpuRunner {
         Some(Page {
             tokens: PAGE,
             bytes: bytes(&self.arena).max(bytes(&self.cross_arena)),
+            spare: self.arena.bytes_spare() + self.cross_arena.bytes_spare(),
             layout: Layout::Pages,
         })
+    }
+
+    fn keep_within(&mut self, tokens: usize) {
+        let most = self.page().map(|page| page.most(tokens));
+        self.bytes_max = most.and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX);
+        let excess = |a: &Arena, b: &Arena| (a.bytes() + b.bytes()).saturating_sub(self.bytes_max);
+        let too_much = excess(&self.arena, &self.cross_arena);
+        self.cross_arena.shrink(too_much, self.crosses.values_mut());
+        let too_much = excess(&self.arena, &self.cross_arena);
+        self.arena.shrink(too_much, self.rows.values_mut());
     }
 }
 

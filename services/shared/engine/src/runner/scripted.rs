@@ -301,6 +301,7 @@ impl Runner for Scripted {
             Page {
                 tokens: 1,
                 bytes: 4,
+                spare: 0,
                 layout: Layout::Pages,
             },
             |memory| memory.page,
