@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::eject::EjectConfig;
 use crate::tls::{ClientTls, ServerTls};
 
+/// What HTTP/2 lets a window be: the one that every stream begins with, and the largest.
+const WINDOW_BYTES_MIN: u32 = 65_535;
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
 /// How a server listens, and what a peer may cost it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,8 +30,16 @@ pub struct ListenConfig {
     pub header_bytes_max: u32,
     /// Streams that the peer's own faults made us reset before the connection is closed ("MadeYouReset"). Default 1024.
     pub local_resets_max: usize,
-    /// Streams that the peer may open and reset before we looked at them ("rapid reset"). Default 20.
+    /// Streams that the peer may open and reset before we looked at them ("rapid reset"); one more closes the connection
+    /// with all its calls. Whatever lies in the socket is read before any of it is looked at, so callers who give up
+    /// together, or a proxy's, reach several times `streams_per_connection_max` honestly after a moment's delay.
+    /// Default 512.
     pub pending_resets_max: usize,
+    /// Bytes of one call's messages that may have come and not been read yet. Default 524288.
+    pub stream_window_bytes_max: u32,
+    /// The same for all calls of a connection: several times as many, or one caller who sends faster than he is read
+    /// would keep the others on his connection, and its health checks, from being heard. Default 4194304.
+    pub connection_window_bytes_max: u32,
     /// Bytes that one stream may hold in our send buffer. Default 262144.
     pub send_buffer_bytes_max: usize,
     /// Ping a peer that has been silent this long. Default 30s.
@@ -40,10 +52,12 @@ pub struct ListenConfig {
     /// replicas. Zero means never. Default 5m.
     #[serde(with = "humantime_serde")]
     pub connection_age_max: Duration,
-    /// After that, its calls may take this long; longer than the longest deadline. Default 65s.
+    /// After that, the calls it has may go on for this long. Most end by their deadlines; streams without one (labelling,
+    /// health watches) may last for hours, and keep their old connection while new calls go elsewhere. Default 24h.
     #[serde(with = "humantime_serde")]
     pub connection_grace: Duration,
-    /// After GOAWAY, a peer without calls gets this long to close before we do. Default 1s.
+    /// After GOAWAY, a peer that has no calls, says nothing and has been sent everything gets this long to close before
+    /// we do. Default 1s.
     #[serde(with = "humantime_serde")]
     pub linger_max: Duration,
     /// TLS on this port. Without it calls are plaintext: a mesh or a private network has to carry them.
@@ -59,12 +73,14 @@ impl Default for ListenConfig {
             preface_max: Duration::from_secs(2),
             header_bytes_max: 16 << 10,
             local_resets_max: 1024,
-            pending_resets_max: 20,
+            pending_resets_max: 512,
+            stream_window_bytes_max: 512 << 10,
+            connection_window_bytes_max: 4 << 20,
             send_buffer_bytes_max: 256 << 10,
             keepalive_every: Duration::from_secs(30),
             keepalive_wait_max: Duration::from_secs(10),
             connection_age_max: Duration::from_secs(300),
-            connection_grace: Duration::from_secs(65),
+            connection_grace: Duration::from_secs(24 * 3600),
             linger_max: Duration::from_secs(1),
             tls: None,
         }
@@ -111,6 +127,22 @@ impl ListenConfig {
             "must be at least 1",
         )?;
         ensure(
+            self.pending_resets_max >= self.streams_per_connection_max as usize,
+            "pending_resets_max",
+            "must be at least streams_per_connection_max: a peer that gives up all its calls is no attacker",
+        )?;
+        ensure(
+            (WINDOW_BYTES_MIN..=WINDOW_BYTES_MAX).contains(&self.stream_window_bytes_max),
+            "stream_window_bytes_max",
+            "must be from 65535 to 2147483647, as HTTP/2 has it",
+        )?;
+        ensure(
+            self.connection_window_bytes_max <= WINDOW_BYTES_MAX
+                && self.connection_window_bytes_max / 2 >= self.stream_window_bytes_max,
+            "connection_window_bytes_max",
+            "must be at least twice stream_window_bytes_max, and at most 2147483647",
+        )?;
+        ensure(
             self.send_buffer_bytes_max >= 1024,
             "send_buffer_bytes_max",
             "must be at least 1024",
@@ -150,12 +182,23 @@ pub struct DialConfig {
     /// How often names are looked up again; also after each lost connection. Default 5s.
     #[serde(with = "humantime_serde")]
     pub resolve_every: Duration,
-    /// Ping a server that has been silent this long, also between calls. Default 10s.
+    /// Answers that may come for calls given up and forgotten, over a connection's life; one more closes it with all its
+    /// calls. As many calls as `calls_per_connection_max` are remembered for a second after they were given up, and late
+    /// answers to those cost nothing. A server that is late is no attacker, so this is large. Default 1000000.
+    pub late_answers_max: usize,
+    /// Bytes of a request that are kept until its answer begins, so that a call which the server says it never looked at
+    /// (GOAWAY, REFUSED_STREAM) is sent again instead of failing. Default 1048576.
+    pub resend_bytes_max: usize,
+    /// Ask a server that has been silent this long whether it lives, also between calls. Default 10s.
     #[serde(with = "humantime_serde")]
     pub keepalive_every: Duration,
-    /// A ping must be answered within this, or the connection is given up. Default 3s.
+    /// It must answer within this, or the connection is given up. Default 3s.
     #[serde(with = "humantime_serde")]
     pub keepalive_wait_max: Duration,
+    /// Whether the server's program is asked (an HTTP/2 ping), or only its machine (TCP keep-alive). Programs made with
+    /// stock gRPC close connections that ping them more than every five minutes, or between calls (`too_many_pings`).
+    /// Default: Refract's own services are pinged, a ranker from outside is not.
+    pub keepalive_pings: Option<bool>,
     /// Bytes of response headers and trailers. Default 16384.
     pub header_bytes_max: u32,
     /// When an endpoint that fails or is slow is left out.
@@ -174,8 +217,11 @@ impl Default for DialConfig {
             calls_per_connection_max: 1024,
             endpoints_max: 256,
             resolve_every: Duration::from_secs(5),
+            late_answers_max: 1_000_000,
+            resend_bytes_max: 1 << 20,
             keepalive_every: Duration::from_secs(10),
             keepalive_wait_max: Duration::from_secs(3),
+            keepalive_pings: None,
             header_bytes_max: 16 << 10,
             eject: EjectConfig::default(),
             tls: None,
@@ -184,6 +230,17 @@ impl Default for DialConfig {
 }
 
 impl DialConfig {
+    /// To a server that is not ours: it is not pinged unless the configuration says so.
+    #[must_use]
+    pub fn foreign(mut self) -> Self {
+        self.keepalive_pings.get_or_insert(false);
+        self
+    }
+
+    pub(crate) fn pings(&self) -> bool {
+        self.keepalive_pings.unwrap_or(true)
+    }
+
     pub fn check(&self) -> Result<(), Unfit> {
         if let Some(tls) = &self.tls {
             tls.check().map_err(|unfit| unfit.within("tls"))?;
@@ -203,6 +260,11 @@ impl DialConfig {
         ensure(
             self.calls_per_connection_max >= 1,
             "calls_per_connection_max",
+            "must be at least 1",
+        )?;
+        ensure(
+            self.late_answers_max >= 1,
+            "late_answers_max",
             "must be at least 1",
         )?;
         ensure(self.endpoints_max >= 1, "endpoints_max", "must be at least 1")?;

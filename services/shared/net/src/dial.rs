@@ -27,7 +27,8 @@ use crate::body::Body;
 use crate::config::DialConfig;
 use crate::eject::{Judge, able};
 use crate::endpoint::{CallGuard, Endpoint, EndpointState, EndpointStatus, Kept, Sender};
-use crate::error::Error;
+use crate::error::{Error, Unbegun};
+use crate::resend::Original;
 use crate::resolve::Target;
 
 /// Calls a logical server. Cheap to clone; clones share connections, which close with the last of them.
@@ -132,21 +133,30 @@ impl tower::Service<Request<RequestBody>> for Channel {
 }
 
 impl Inner {
-    /// Connections that may turn out dead before a call gives up; each is found dead before anything was sent on it.
-    const UNSENT_MAX: usize = 4;
+    /// Connections that may turn out to be going before a call gives up; none of them has begun it.
+    const UNBEGUN_MAX: usize = 4;
 
     async fn call(&self, request: Request<RequestBody>) -> Result<Response<Body>, Error> {
-        let mut request = self.address(request)?;
+        let (head, body) = self.address(request)?.into_parts();
+        let body = Original::new(body, self.config.resend_bytes_max);
         let patience = now() + self.config.ready_wait_max;
-        for _ in 0..Self::UNSENT_MAX {
+        let mut is_refused = false;
+        for _ in 0..Self::UNBEGUN_MAX {
+            let Some(sending) = body.again() else {
+                return Err(
+                    self.not_ready("the server is going, and the request is longer than resend_bytes_max")
+                );
+            };
             let Picked {
                 endpoint,
                 mut sender,
                 number,
                 mut guard,
             } = self.pick(patience).await?;
-            match sender.try_send_request(request).await {
+            let request = Request::from_parts(head.clone(), sending);
+            let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => {
+                    body.forget();
                     let address = endpoint.address;
                     guard.read(response.headers());
                     if response.body().is_end_stream() {
@@ -154,24 +164,39 @@ impl Inner {
                     }
                     return Ok(response.map(|body| Body::new(body, address, guard)));
                 }
-                Err(mut refused) => match refused.take_message() {
-                    // Never sent: the connection was going when it was picked. Another one may do.
-                    Some(unsent) => {
-                        guard.unsent();
-                        endpoint.report_lost(number);
-                        request = unsent;
-                    }
-                    None => {
-                        guard.broke();
-                        return Err(Error::of_call(endpoint.address, refused.into_error()));
-                    }
-                },
+                Err(failed) => failed,
+            };
+            // Handed back, or not read: that is a call that waited for its stream when the connection went.
+            let unbegun = if failed.take_message().is_some() || body.is_unsaid() {
+                Some(Unbegun::Going)
+            } else {
+                Unbegun::of(failed.error())
+            };
+            match unbegun {
+                Some(Unbegun::Going) => {
+                    guard.unsent();
+                    endpoint.report_lost(number);
+                }
+                // Once more, for another one may have room: who asks a full server again and again makes it fuller.
+                Some(Unbegun::Refused) if !is_refused => {
+                    guard.unsent();
+                    is_refused = true;
+                }
+                Some(Unbegun::Refused) => {
+                    guard.unsent();
+                    return Err(self.not_ready("the server refuses calls (REFUSED_STREAM)"));
+                }
+                None => {
+                    guard.broke();
+                    return Err(Error::of_call(endpoint.address, failed.into_error()));
+                }
             }
         }
-        Err(Error::not_ready(
-            &self.target.to_string(),
-            "connections end as soon as they are made",
-        ))
+        Err(self.not_ready("connections end as soon as they are made"))
+    }
+
+    fn not_ready(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::not_ready(&self.target.to_string(), cause)
     }
 
     /// HTTP/2 wants scheme and authority; gRPC clients give a path.
@@ -181,7 +206,7 @@ impl Inner {
         let is_secure = self.config.tls.is_some();
         uri.scheme = Some(if is_secure { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = Some(self.authority.clone());
-        head.uri = Uri::from_parts(uri).map_err(|error| Error::not_ready(&self.target.to_string(), error))?;
+        head.uri = Uri::from_parts(uri).map_err(|error| self.not_ready(error))?;
         head.headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!(
@@ -199,11 +224,11 @@ impl Inner {
             match self.try_pick() {
                 Ok(picked) => return Ok(picked),
                 Err(Unpicked::Never(reason)) => {
-                    return Err(Error::not_ready(&self.target.to_string(), reason));
+                    return Err(self.not_ready(reason));
                 }
                 Err(Unpicked::NotYet(reason)) => {
                     if !matches!(within(patience, changed.changed()).await, Ok(Ok(()))) {
-                        return Err(Error::not_ready(&self.target.to_string(), reason));
+                        return Err(self.not_ready(reason));
                     }
                 }
             }
@@ -301,6 +326,14 @@ fn less_busy_of_two<'a>(ready: &[&'a Arc<Endpoint>]) -> &'a Arc<Endpoint> {
     }
 }
 
+/// Whom a secured server must prove to be. An authority writes an IPv6 address in brackets, a certificate does not.
+fn host(authority: &Authority) -> &str {
+    let host = authority.host();
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
 /// Looks the target up, again and again if it may change, and keeps a connection to each endpoint. What was found last
 /// stays when a later look-up fails or finds nothing.
 async fn keep_resolved(inner: Arc<Inner>) {
@@ -328,7 +361,7 @@ async fn keep_resolved(inner: Arc<Inner>) {
                         set.kept.entry(key).or_insert_with(|| {
                             Kept::start(
                                 key.0,
-                                inner.authority.host().to_owned(),
+                                host(&inner.authority).to_owned(),
                                 Arc::clone(config),
                                 inner.changed.clone(),
                                 Arc::clone(&lost),
@@ -349,6 +382,27 @@ async fn keep_resolved(inner: Arc<Inner>) {
         tokio::select! {
             () = tokio::time::sleep(inner.config.resolve_every) => {}
             () = lost.notified() => tokio::time::sleep(RESOLVE_PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    #[test]
+    fn whatever_can_be_a_target_can_be_asked_for_its_certificate() {
+        for (target, name) in [
+            ("[::1]:8101", "::1"),
+            ("127.0.0.1:8101", "127.0.0.1"),
+            ("oracle.test:8101", "oracle.test"),
+        ] {
+            let target: Target = target.parse().expect("a target");
+            let authority: Authority = target.authority().parse().expect("an authority");
+            assert_eq!(host(&authority), name);
+            ServerName::try_from(host(&authority)).expect(name);
         }
     }
 }

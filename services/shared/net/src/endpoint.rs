@@ -12,22 +12,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use refract_resilience::Backoff;
 use refract_resilience::deadline::now;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::body::Body;
 use tracing::{debug, info};
 
 use crate::config::DialConfig;
 use crate::eject::{Ended, Judge, Record};
+use crate::resend::Sending;
 use crate::socket::{SERVER_HELLO_BYTES, Socket, tune};
 use crate::turn::{Parts, Together, Turns};
 
@@ -52,7 +53,7 @@ pub struct EndpointState {
     pub last_error: String,
 }
 
-pub(crate) type Sender = http2::SendRequest<Body>;
+pub(crate) type Sender = http2::SendRequest<Sending>;
 /// What a connection came to that takes no more calls.
 type End = oneshot::Receiver<Result<(), hyper::Error>>;
 
@@ -210,7 +211,7 @@ impl CallGuard {
         self.ended = Ended::Badly;
     }
 
-    /// It was never sent, which is not the replica's doing.
+    /// It was never sent or never looked at, which is no fault of the replica.
     pub(crate) fn unsent(mut self) {
         self.ended = Ended::Unsaid;
     }
@@ -287,6 +288,12 @@ async fn connect(address: SocketAddr, host: &str, config: &DialConfig) -> io::Re
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
         tune(&stream, config.keepalive_every + config.keepalive_wait_max)?;
+        if !config.pings() {
+            let probe = TcpKeepalive::new()
+                .with_time(whole_seconds(config.keepalive_every))
+                .with_interval(whole_seconds(config.keepalive_wait_max));
+            SockRef::from(&stream).set_tcp_keepalive(&probe)?;
+        }
         match &config.tls {
             None => converse(stream, config).await,
             Some(tls) => converse(tls.connect(stream, host).await?, config).await,
@@ -301,6 +308,11 @@ async fn connect(address: SocketAddr, host: &str, config: &DialConfig) -> io::Re
     }
 }
 
+/// The kernel counts in seconds, and takes none for an error.
+fn whole_seconds(span: Duration) -> Duration {
+    Duration::from_secs(span.as_secs().max(1))
+}
+
 /// HTTP/2 over whatever carries it.
 async fn converse<S>(stream: S, config: &DialConfig) -> io::Result<(Sender, End)>
 where
@@ -312,10 +324,16 @@ where
     let parts = Parts::default();
     let mut http = http2::Builder::new(parts.clone());
     http.timer(TokioTimer::new())
-        .keep_alive_interval(config.keepalive_every)
-        .keep_alive_timeout(config.keepalive_wait_max)
-        .keep_alive_while_idle(true)
-        .max_header_list_size(config.header_bytes_max);
+        .max_header_list_size(config.header_bytes_max)
+        // An answer that crosses our farewell to its call is ignored as long as the call is remembered; after that each
+        // counts as the server's fault, and h2 closes the connection over them.
+        .max_concurrent_reset_streams(config.calls_per_connection_max)
+        .max_local_error_reset_streams(config.late_answers_max);
+    if config.pings() {
+        http.keep_alive_interval(config.keepalive_every)
+            .keep_alive_timeout(config.keepalive_wait_max)
+            .keep_alive_while_idle(true);
+    }
     let (sender, calls) = http
         .handshake(TokioIo::new(socket))
         .await

@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{file}: {reason}")]
     Tls { file: String, reason: String },
 
-    /// No endpoint can take the call now. The call was not sent.
+    /// No endpoint can take the call now. The call was not sent, or the server said that it never looked at it.
     #[error("no connection to {target}: {cause}")]
     NotReady {
         target: String,
@@ -44,7 +44,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the call certainly never reached a server.
+    /// Whether certainly no server has begun the call.
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::NotReady { .. })
     }
@@ -68,10 +68,7 @@ impl Error {
 
     /// Sorts what hyper says: a broken connection is worth another try elsewhere, a reset stream speaks for itself.
     pub(crate) fn of_call(endpoint: SocketAddr, cause: hyper::Error) -> Self {
-        let reset = std::error::Error::source(&cause)
-            .and_then(|source| source.downcast_ref::<h2::Error>())
-            .is_some_and(h2::Error::is_reset);
-        if reset {
+        if of_h2(&cause).is_some_and(h2::Error::is_reset) {
             Self::Call { endpoint, cause }
         } else {
             Self::Lost {
@@ -80,4 +77,32 @@ impl Error {
             }
         }
     }
+}
+
+/// How we know of a call without an answer that the server never looked at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unbegun {
+    /// The connection takes no more calls, and this one came too late.
+    Going,
+    /// This call alone was refused; the connection stands.
+    Refused,
+}
+
+impl Unbegun {
+    /// What the server says in its own frames (RFC 9113, 6.8 and 8.7). A GOAWAY with a fault is none of it: perhaps the call was the fault.
+    pub(crate) fn of(cause: &hyper::Error) -> Option<Self> {
+        let said = of_h2(cause).filter(|said| said.is_remote())?;
+        // h2 fails a call with a GOAWAY only when it came after the last that the server will look at.
+        if said.is_go_away() && said.reason() == Some(h2::Reason::NO_ERROR) {
+            Some(Self::Going)
+        } else if said.is_reset() && said.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            Some(Self::Refused)
+        } else {
+            None
+        }
+    }
+}
+
+fn of_h2(cause: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(cause)?.downcast_ref()
 }

@@ -18,6 +18,7 @@ mod eject;
 mod endpoint;
 mod error;
 mod expiry;
+mod resend;
 mod resolve;
 mod serve;
 mod socket;
@@ -38,4 +39,5 @@ pub use tls::{ClientTls, PeerNames, ServerTls};
 pub fn describe() {
     eject::describe();
     expiry::describe();
+    tls::describe();
 }

@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use crate::body::Guarded;
 use crate::config::ListenConfig;
 use crate::error::Error;
-use crate::socket::{CLIENT_HELLO_BYTES, Socket, tune};
+use crate::socket::{CLIENT_HELLO_BYTES, Heard, Outgoing, Socket, tune};
 use crate::tls::{Acceptor, PeerNames};
 use crate::turn::Turns;
 
@@ -209,6 +209,8 @@ fn builder(config: &ListenConfig) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(config.streams_per_connection_max)
         .max_local_error_reset_streams(config.local_resets_max)
         .max_pending_accept_reset_streams(config.pending_resets_max)
+        .initial_stream_window_size(config.stream_window_bytes_max)
+        .initial_connection_window_size(config.connection_window_bytes_max)
         .max_header_list_size(config.header_bytes_max)
         .max_send_buf_size(config.send_buffer_bytes_max)
         .keep_alive_interval(config.keepalive_every)
@@ -252,6 +254,7 @@ async fn connection<S>(
     let Some(tls) = tls else {
         return Box::pin(converse(stream, None, http, service, config, stats, drain)).await;
     };
+    let peer = stream.peer_addr();
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(tls.handshake_max(), tls.accept(stream)) => shaken,
         _ = drain.closing() => return,
@@ -262,9 +265,9 @@ async fn connection<S>(
         }
         failed => {
             stats.0.refused.fetch_add(1, Ordering::Relaxed);
-            match failed {
-                Ok(Err(error)) => debug!(%error, "handshake refused"),
-                _ => debug!("handshake not finished in time"),
+            let failed = failed.map_or_else(|late| Err(io::Error::from(late)), |shaken| shaken.map(|_| ()));
+            if let (Err(error), Ok(peer)) = (failed, peer) {
+                tls.refused(peer, &error);
             }
         }
     }
@@ -286,7 +289,7 @@ async fn converse<I, S>(
 {
     let socket = Socket::new(stream);
     let heard = socket.heard();
-    let outgoing = socket.outgoing();
+    let (outgoing, unsent) = (socket.outgoing(), socket.outgoing());
     let calls = Calls::new(stats.clone());
     let connection = http.serve_connection(TokioIo::new(socket), {
         let calls = calls.clone();
@@ -328,7 +331,7 @@ async fn converse<I, S>(
     loop {
         tokio::select! {
             _ = &mut connection => return,
-            () = calls.none_for(config.linger_max) => return,
+            () = silence(&calls, &heard, &unsent, config.linger_max) => return,
             finish_by = drain.closing(), if finish_by_is_news(&drain, end) => end = end.min(finish_by),
             () = tokio::time::sleep_until(end.into()) => {
                 if calls.count() > 0 {
@@ -336,6 +339,19 @@ async fn converse<I, S>(
                 }
                 return;
             }
+        }
+    }
+}
+
+/// Waits until for `span` there were no calls, the peer said nothing, and nothing was left to be sent to it. A call is over
+/// when its last frame is queued: behind a slow line that is long before it has arrived. A peer that is told all of it and
+/// agrees to go is closed by HTTP/2 itself.
+async fn silence<I>(calls: &Calls, heard: &Heard, unsent: &Outgoing<I>, span: Duration) {
+    loop {
+        let before = heard.bytes();
+        calls.none_for(span).await;
+        if heard.bytes() == before && unsent.is_empty() {
+            return;
         }
     }
 }
@@ -429,5 +445,78 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         (self.gauge)(&self.stats.0).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+    use refract_resilience::drain;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// The client's end of a line to a server that answers every call with `answer`, once it is ready.
+    fn served<F>(config: ListenConfig, line: DuplexStream, answer: fn() -> F) -> drain::Drain
+    where
+        F: Future<Output = Body> + Send + 'static,
+    {
+        let (drain, signal) = drain::pair(drain::Config::brisk());
+        let service =
+            tower::service_fn(move |_| async move { Ok::<_, Infallible>(Response::new(answer().await)) });
+        let (http, config, stats) = (builder(&config), Arc::new(config), ServerStats::default());
+        tokio::spawn(converse(line, None, http, service, config, stats, signal));
+        drain
+    }
+
+    async fn ask(line: DuplexStream) -> Result<Bytes, hyper::Error> {
+        let exec = TokioExecutor::new();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(exec, TokioIo::new(line)).await?;
+        tokio::spawn(connection);
+        let request = Request::post("http://a/").body(Body::empty()).expect("a request");
+        let answer = sender.send_request(request).await?;
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_go_on_for_hours_after_its_connection_was_asked_to_go() {
+        let (here, there) = tokio::io::duplex(64 << 10);
+        let _drain = served(ListenConfig::default(), here, || async {
+            tokio::time::sleep(HOUR * 5).await;
+            Body::new(http_body_util::Full::new(Bytes::from_static(b"at last")))
+        });
+        assert_eq!(ask(there).await.expect("an answer"), "at last");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_arrives_whole_behind_a_slow_line_when_the_connection_is_asked_to_go() {
+        const BYTES: usize = 256 << 10;
+        let config = ListenConfig {
+            connection_age_max: Duration::from_millis(100),
+            ..ListenConfig::default()
+        };
+        let (here, line) = tokio::io::duplex(4 << 10);
+        let (other_end, there) = tokio::io::duplex(64 << 10);
+        let _drain = served(config, here, || async {
+            Body::new(http_body_util::Full::new(Bytes::from(vec![7; BYTES])))
+        });
+        let (mut from_server, mut to_server) = tokio::io::split(line);
+        let (mut from_client, mut to_client) = tokio::io::split(other_end);
+        tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+        tokio::spawn(async move {
+            let mut part = [0; 1 << 10];
+            loop {
+                let read = from_server.read(&mut part).await.expect("a line");
+                if read == 0 || to_client.write_all(&part[..read]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(ask(there).await.expect("an answer").len(), BYTES);
     }
 }

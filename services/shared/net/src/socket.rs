@@ -101,6 +101,14 @@ impl<S> Socket<S> {
     }
 }
 
+impl<S> Outgoing<S> {
+    /// Whether the system has all that was written.
+    pub(crate) fn is_empty(&self) -> bool {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.bytes.is_empty() && !held.unflushed
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Outgoing<S> {
     /// Sends all that was written; ready when the system has it, or never will: then the connection is woken to learn of it.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -174,6 +182,10 @@ impl Heard {
             }
             more.await;
         }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Acquire)
     }
 
     fn add(&self, bytes: usize) {

@@ -1,5 +1,8 @@
 //! TLS 1.3 on both sides, with material that is read again when its files change.
 //!
+//! Nothing older is spoken. A proxy in front has to be told so where its own default is less: Envoy wants
+//! `tls_maximum_protocol_version: TLSv1_3` for its upstream. A handshake that fails is counted and, once a minute, said.
+//!
 //! The server looks at its files every few seconds and lets new handshakes use what it finds; what cannot be used is
 //! said once and left alone. The client reads its files for each connection it makes. Connections that stand stay, until
 //! the server asks them to go at their age.
@@ -7,9 +10,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
+use refract_resilience::deadline::now;
 use refract_resilience::limits::{Unfit, ensure};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -18,7 +22,7 @@ use rustls::{RootCertStore, version};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::error::Error;
 use crate::expiry;
@@ -26,7 +30,19 @@ use crate::expiry;
 /// The only protocol spoken over TLS here.
 const HTTP_2: &[u8] = b"h2";
 
-/// What a listener shows its callers, and what it asks of them.
+const REFUSED: &str = "refract_net_handshakes_refused_total";
+
+/// Who speaks the wrong protocol tries often: a listener says so this seldom.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) fn describe() {
+    metrics::describe_counter!(
+        REFUSED,
+        "TLS handshakes with callers that failed, by reason: late, left, faulty"
+    );
+}
+
+/// What a listener shows its callers, and what it asks of them: TLS 1.3, and HTTP/2 by ALPN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTls {
@@ -166,12 +182,18 @@ impl ClientTls {
 pub(crate) struct Acceptor {
     config: ServerTls,
     current: Arc<RwLock<Arc<rustls::ServerConfig>>>,
+    /// When a refused handshake was last said.
+    said: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Acceptor {
     pub(crate) fn new(config: ServerTls) -> Result<Self, Error> {
         let current = Arc::new(RwLock::new(load(&config)?));
-        Ok(Self { config, current })
+        Ok(Self {
+            config,
+            current,
+            said: Arc::default(),
+        })
     }
 
     pub(crate) fn handshake_max(&self) -> Duration {
@@ -204,6 +226,28 @@ impl Acceptor {
         // What cannot be read is said by those who have to use it.
         if let Ok(chain) = chain(&self.config.cert_file) {
             expiry::server(&chain, address.port());
+        }
+    }
+
+    /// Notes a handshake that came to nothing.
+    pub(crate) fn refused(&self, peer: SocketAddr, error: &io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::TimedOut => "late",
+            // Whoever only looks whether the port is open.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "left",
+            _ => "faulty",
+        };
+        metrics::counter!(REFUSED, "reason" => reason).increment(1);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now();
+        if reason != "left" && said.is_none_or(|said| now - said >= SAY_EVERY) {
+            *said = Some(now);
+            warn!(
+                %peer, %error,
+                "handshake refused; callers must speak TLS 1.3 with ALPN h2 and trust our authority, and show a certificate where client_ca_file is set"
+            );
+        } else {
+            debug!(%peer, %error, "handshake refused");
         }
     }
 

@@ -1,18 +1,24 @@
 //! What a server does for its callers when it leaves, and what a peer may cost it.
 
 mod common;
+#[path = "common/frames.rs"]
+mod frames;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{PATIENCE, call, channel, in_time, plain, serve, until};
+use bytes::Bytes;
+
+use common::{PATIENCE, call, channel, in_time, plain, send, serve, until};
+use frames::{
+    ACK, CALM_DOWN, CANCEL, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, POST, PREFACE, SETTINGS, frame,
+    next_frame, reset, until_kind,
+};
 use refract_net::{Error, ListenConfig};
 use refract_resilience::drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+use tonic::body::Body;
 
 /// Longer than the test's patience: what ends sooner did not use the budget.
 fn endless() -> drain::Config {
@@ -22,33 +28,16 @@ fn endless() -> drain::Config {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// The next frame: kind and payload. `None` at the end of the connection.
-async fn next_frame(peer: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0; 9];
-    peer.read_exact(&mut head).await.ok()?;
-    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-    peer.read_exact(&mut payload).await.ok()?;
-    Some((head[3], payload))
-}
-
 /// A peer that says hello and then nothing, not even to pings.
 async fn mute_peer(address: std::net::SocketAddr) -> TcpStream {
     let mut peer = TcpStream::connect(address).await.unwrap();
     peer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
         .await
         .unwrap();
-    let (kind, _) = in_time(next_frame(&mut peer))
+    let first = in_time(next_frame(&mut peer))
         .await
         .expect("the server's settings");
-    assert_eq!(kind, SETTINGS);
+    assert_eq!(first.kind, SETTINGS);
     peer
 }
 
@@ -104,8 +93,8 @@ async fn a_peer_that_ignores_goaway_is_closed_after_a_moment() {
     server.drain.close();
     in_time(server.life).await.unwrap();
     let mut kinds = Vec::new();
-    while let Some((kind, _)) = in_time(next_frame(&mut peer)).await {
-        kinds.push(kind);
+    while let Some(frame) = in_time(next_frame(&mut peer)).await {
+        kinds.push(frame.kind);
     }
     assert!(kinds.contains(&GOAWAY), "{kinds:?}");
 }
@@ -149,8 +138,9 @@ async fn limits_are_told_to_the_peer() {
     peer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
         .await
         .unwrap();
-    let (_, payload) = in_time(next_frame(&mut peer)).await.unwrap();
-    let settings: Vec<(u16, u32)> = payload
+    let said = in_time(next_frame(&mut peer)).await.unwrap();
+    let settings: Vec<(u16, u32)> = said
+        .payload
         .chunks(6)
         .map(|s| {
             (
@@ -173,16 +163,13 @@ async fn limits_are_told_to_the_peer() {
 /// resets it itself.
 #[tokio::test]
 async fn a_peer_that_makes_us_reset_streams_is_closed() {
-    const CALM_DOWN: u32 = 11;
     let server = plain().await;
     let mut peer = mute_peer(server.address).await;
-    // POST / http, authority "a": indices of the static table and one literal.
-    let headers = [0x83, 0x84, 0x86, 0x41, 1, b'a'];
     let attack: Vec<u8> = (0..4000u32)
         .flat_map(|n| {
             let stream = 2 * n + 1;
             [
-                frame(1, 4, stream, &headers),
+                frame(HEADERS, END_HEADERS, stream, &POST),
                 frame(8, 0, stream, &0x7fff_ffffu32.to_be_bytes()),
             ]
             .concat()
@@ -217,6 +204,63 @@ async fn a_peer_that_makes_us_reset_streams_is_closed() {
     in_time(call(&channel(&server.address.to_string()), "/quick"))
         .await
         .unwrap();
+}
+
+/// So many calls, each given up with the same breath, then a ping: all in one write, which the server reads before it looks
+/// at any of them.
+async fn give_up_at_once(peer: &mut TcpStream, calls: u32) {
+    let begun_and_ended = |n: u32| {
+        let stream = 2 * n + 1;
+        [
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &POST),
+            reset(stream, CANCEL),
+        ]
+        .concat()
+    };
+    let mut said: Vec<u8> = (0..calls).flat_map(begun_and_ended).collect();
+    said.extend(frame(PING, 0, 0, b"are you?"));
+    peer.write_all(&said).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_who_give_up_together_lose_nobody_elses_call() {
+    let server = plain().await;
+    let mut peer = mute_peer(server.address).await;
+    give_up_at_once(&mut peer, 300).await;
+    let answer = until_kind(&mut peer, PING).await;
+    assert_eq!((answer.flags, &answer.payload[..]), (ACK, &b"are you?"[..]));
+}
+
+/// "Rapid reset".
+#[tokio::test]
+async fn a_peer_that_gives_up_more_calls_than_honest_ones_have_is_closed() {
+    let server = plain().await;
+    let mut peer = mute_peer(server.address).await;
+    give_up_at_once(&mut peer, 1_000).await;
+    assert_eq!(until_kind(&mut peer, GOAWAY).await.code(), CALM_DOWN);
+}
+
+#[tokio::test]
+async fn a_caller_who_sends_faster_than_he_is_read_keeps_nobody_else_waiting() {
+    let config = ListenConfig {
+        stream_window_bytes_max: 64 << 10,
+        connection_window_bytes_max: 256 << 10,
+        ..ListenConfig::default()
+    };
+    assert_eq!(config.check(), Ok(()));
+    let server = serve(config, drain::Config::brisk()).await;
+    let channel = channel(&server.address.to_string());
+    // Nobody reads what `/held` brings.
+    let eager = common::Endless::default();
+    let given = eager.given.clone();
+    let held = tokio::spawn({
+        let (channel, body) = (channel.clone(), Body::new(eager));
+        async move { send(&channel, "/held", body).await }
+    });
+    until(|| given.load(Ordering::SeqCst) > 64 << 10).await;
+    let question = Body::new(http_body_util::Full::new(Bytes::from(vec![0; 10_000])));
+    in_time(send(&channel, "/read", question)).await.unwrap();
+    held.abort();
 }
 
 #[tokio::test]

@@ -4,11 +4,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use refract_net::{Channel, DialConfig, Error, ListenConfig, Listener, ServerStats, Target, dial};
 use refract_resilience::drain::{self, Drain};
 use tokio::sync::Semaphore;
@@ -19,7 +24,7 @@ use tower::{Service, ServiceExt};
 /// Longer than anything here takes; only a hang gets that far.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `/quick` is answered at once, `/held` when the gate lets it through.
+/// `/quick` is answered at once, `/held` when the gate lets it through, `/read` when all of its message has come.
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) calls: Arc<AtomicUsize>,
@@ -41,6 +46,9 @@ impl Desk {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if request.uri().path() == "/held" {
             self.gate.acquire().await.expect("open").forget();
+        }
+        if request.uri().path() == "/read" {
+            let _read = request.into_body().collect().await;
         }
         let fault = if self.is_faulty.load(Ordering::SeqCst) {
             "1"
@@ -97,7 +105,12 @@ pub(crate) fn channel(target: &str) -> Channel {
 }
 
 pub(crate) async fn call(channel: &Channel, path: &str) -> Result<(), Error> {
-    let request = Request::post(path).body(Body::empty()).unwrap();
+    send(channel, path, Body::empty()).await
+}
+
+/// The same with a message.
+pub(crate) async fn send(channel: &Channel, path: &str, message: Body) -> Result<(), Error> {
+    let request = Request::post(path).body(message).unwrap();
     let response = channel.clone().ready_oneshot_call(request).await?;
     assert_eq!(response.status(), 200);
     let mut body = std::pin::pin!(response.into_body());
@@ -105,6 +118,26 @@ pub(crate) async fn call(channel: &Channel, path: &str) -> Result<(), Error> {
         frame?;
     }
     Ok(())
+}
+
+/// A message without an end, and how much of it was taken.
+#[derive(Debug, Default)]
+pub(crate) struct Endless {
+    pub(crate) given: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let part = Bytes::from_static(&[0; 16 << 10]);
+        self.given.fetch_add(part.len(), Ordering::SeqCst);
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
 }
 
 trait Call {
