@@ -21,8 +21,6 @@ pub(crate) struct Original(Arc<Mutex<State>>);
 pub(crate) struct Sending {
     original: Arc<Mutex<State>>,
     attempt: u32,
-    /// Frames of those kept that this attempt has sent.
-    sent: usize,
 }
 
 #[derive(Debug)]
@@ -36,6 +34,8 @@ struct State {
     attempt: u32,
     /// Whether that one has read anything.
     is_touched: bool,
+    /// What it has sent of the frames kept.
+    sent: usize,
 }
 
 impl Original {
@@ -48,6 +48,7 @@ impl Original {
             is_whole: true,
             attempt: 0,
             is_touched: false,
+            sent: 0,
         })))
     }
 
@@ -58,18 +59,18 @@ impl Original {
             return None;
         }
         state.attempt += 1;
-        state.is_touched = false;
+        (state.is_touched, state.sent) = (false, 0);
         Some(Sending {
             original: Arc::clone(&self.0),
             attempt: state.attempt,
-            sent: 0,
         })
     }
 
     /// Whether there is a message of which the last attempt sent nothing: the call has not begun, whatever became of it.
     pub(crate) fn is_unsaid(&self) -> bool {
         let state = lock(&self.0);
-        !state.is_touched && !(state.kept.is_empty() && state.rest.is_end_stream())
+        let has_message = !state.kept.is_empty() || !state.rest.is_end_stream();
+        has_message && !state.is_touched
     }
 
     /// The answer has begun: this is never sent again.
@@ -84,14 +85,18 @@ impl State {
             Some(data) if self.is_whole && data.len() <= self.room_bytes => {
                 self.room_bytes -= data.len();
                 self.kept.push(data.clone());
+                self.sent = self.kept.len();
             }
             _ => self.stop_keeping(),
         }
     }
 
+    /// Frames that the attempt has yet to send stay until it has.
     fn stop_keeping(&mut self) {
         self.is_whole = false;
-        self.kept = Vec::new();
+        if self.sent >= self.kept.len() {
+            (self.kept, self.sent) = (Vec::new(), 0);
+        }
     }
 }
 
@@ -106,16 +111,16 @@ impl HttpBody for Sending {
             return Poll::Ready(Some(Err(Status::cancelled("sent again"))));
         }
         state.is_touched = true;
-        if let Some(data) = state.kept.get(this.sent).cloned() {
-            this.sent += 1;
+        if let Some(data) = state.kept.get(state.sent).cloned() {
+            state.sent += 1;
+            if !state.is_whole {
+                state.stop_keeping();
+            }
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let polled = Pin::new(&mut state.rest).poll_frame(cx);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                state.keep(frame);
-                this.sent = state.kept.len();
-            }
+            Poll::Ready(Some(Ok(frame))) => state.keep(frame),
             Poll::Ready(Some(Err(_))) => state.stop_keeping(),
             _ => {}
         }
@@ -124,7 +129,7 @@ impl HttpBody for Sending {
 
     fn is_end_stream(&self) -> bool {
         let state = lock(&self.original);
-        self.sent >= state.kept.len() && state.rest.is_end_stream()
+        state.sent >= state.kept.len() && state.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -132,7 +137,7 @@ impl HttpBody for Sending {
         let kept: u64 = state
             .kept
             .iter()
-            .skip(self.sent)
+            .skip(state.sent)
             .map(|data| data.len() as u64)
             .sum();
         let rest = state.rest.size_hint();
@@ -196,6 +201,18 @@ mod tests {
             "was said",
             "its own sending goes on"
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_begins_early_takes_nothing_from_what_is_sent_again() {
+        let original = Original::new(of_parts(&["what ", "was ", "said"]), 100);
+        let mut first = original.again().expect("nothing is gone");
+        for _ in 0..2 {
+            first.frame().await.expect("a part").expect("sound");
+        }
+        let second = original.again().expect("kept");
+        original.forget();
+        assert_eq!(all(second).await.expect("sound"), "what was said");
     }
 
     #[tokio::test]
