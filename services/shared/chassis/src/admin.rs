@@ -17,13 +17,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use refract_resilience::limits::{Unfit, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -37,6 +38,10 @@ pub struct Config {
     pub address: String,
     /// Connections at once. Default 64.
     pub connections_max: usize,
+    /// A connection must have asked for something within this, or it is closed: those who ask nothing, or let the port
+    /// guess for ever which HTTP they speak, would take the places of probes. Default 5s.
+    #[serde(with = "humantime_serde")]
+    pub first_request_max: Duration,
     /// The longest a connection may last. Default 5m.
     #[serde(with = "humantime_serde")]
     pub connection_age_max: Duration,
@@ -47,6 +52,7 @@ impl Default for Config {
         Self {
             address: "127.0.0.1:0".to_owned(),
             connections_max: 64,
+            first_request_max: Duration::from_secs(5),
             connection_age_max: Duration::from_secs(300),
         }
     }
@@ -60,6 +66,11 @@ impl Config {
             "must be host:port, such as 0.0.0.0:9101",
         )?;
         ensure(self.connections_max >= 1, "connections_max", "must be at least 1")?;
+        ensure(
+            !self.first_request_max.is_zero(),
+            "first_request_max",
+            "must be longer than zero",
+        )?;
         ensure(
             !self.connection_age_max.is_zero(),
             "connection_age_max",
@@ -150,14 +161,30 @@ impl Admin {
                 }
             };
             let (http, service) = (Arc::clone(&http), TowerToHyperService::new(routes.clone()));
+            let (first_request_max, age_max) = (config.first_request_max, config.connection_age_max);
             connections.spawn(async move {
+                let asked = Notify::new();
+                let service = service_fn(|request| {
+                    asked.notify_one();
+                    service.call(request)
+                });
                 let life = http.serve_connection(TokioIo::new(stream), service);
-                if let Ok(Err(error)) = tokio::time::timeout(config.connection_age_max, life).await {
-                    debug!(error, "admin connection failed");
+                tokio::select! {
+                    ended = tokio::time::timeout(age_max, life) => if let Ok(Err(error)) = ended {
+                        debug!(error, "admin connection failed");
+                    },
+                    () = no_request(&asked, first_request_max) => debug!("admin connection asked nothing"),
                 }
                 drop(place);
             });
         }
+    }
+}
+
+/// Ready when nothing was asked in time; never, if something was.
+async fn no_request(asked: &Notify, max: Duration) {
+    if tokio::time::timeout(max, asked.notified()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

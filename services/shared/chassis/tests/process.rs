@@ -239,3 +239,30 @@ async fn a_taken_admin_port_is_named() {
         "{error:#}"
     );
 }
+
+#[tokio::test]
+async fn connections_that_ask_nothing_do_not_take_the_places_of_probes() {
+    let config = process::Config {
+        admin: refract_chassis::admin::Config {
+            connections_max: 2,
+            first_request_max: Duration::from_millis(20),
+            ..refract_chassis::admin::Config::default()
+        },
+        ..process::Config::default()
+    };
+    let process = Process::new("oracle", &[SERVICE], config);
+    let signal = process.signal();
+    let server = async move {
+        signal.closing().await;
+    };
+    let running = process
+        .start("127.0.0.1:1".parse().unwrap(), server, async { Ok(()) })
+        .await
+        .unwrap();
+    let admin = running.admin_address();
+    let _silent = TcpStream::connect(admin).await.unwrap();
+    // It may still become HTTP/2.
+    let mut undecided = TcpStream::connect(admin).await.unwrap();
+    undecided.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    assert!(in_time(get(admin, "/livez")).await.starts_with("HTTP/1.1 200"));
+}
