@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use refract_tests::{json_lines, root, run};
+use refract_tests::{Service, json_lines, root, run};
 
 #[test]
 fn the_demo_streams_every_event_twice_and_remembers_the_second_time() {
@@ -266,4 +266,17 @@ fn a_bad_configuration_exits_64_and_names_the_key() {
         assert_eq!(output.status.code(), Some(64), "{error}");
         assert!(error.contains(named), "{error}");
     }
+}
+
+#[test]
+fn the_admin_port_shows_the_configuration_in_force_and_no_credential() {
+    let settings = [
+        "ranker.river.items_in_flight_max=3",
+        "ranker.knowledge.redis.url=redis://ann:hunter2@127.0.0.1:1/0",
+    ];
+    let ranker = Service::start("ranker", &settings.map(str::to_owned));
+    let shown = ranker.admin("ranker", "/configz", "text/plain");
+    assert!(shown.contains("items_in_flight_max = 3"), "{shown}");
+    assert!(shown.contains("[ranker.knowledge.redis]"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }

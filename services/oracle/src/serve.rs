@@ -11,7 +11,13 @@ use crate::config::Config;
 use crate::oracle::Oracle;
 
 /// Loads the bundle (a bad one is refused here, before any port is open) and starts serving; ready once it is warm.
-pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
+///
+/// `in_force` is what its admin port shows as its configuration.
+pub async fn start(
+    config: Config,
+    propagator: SharedPropagator,
+    in_force: String,
+) -> anyhow::Result<Running> {
     config.check().map_err(|unfit| unfit.within("oracle"))?;
     let worker = models::open("oracle", config.worker, Role::Oracle).await?;
     let wire_config = server::Config {
@@ -32,7 +38,9 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         config.listen,
         config.callers,
         config.process,
-    );
+    )
+    .granting(config.call_cap)
+    .showing_config(in_force);
     let warm_up = models::warm_up(worker, station.health().clone());
     station.start(service, warm_up).await
 }

@@ -11,7 +11,13 @@ use crate::config::Config;
 use crate::prism::Prism;
 
 /// Loads the bundle (a bad one is refused here, before any port is open) and starts serving; ready once it is warm.
-pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
+///
+/// `in_force` is what its admin port shows as its configuration.
+pub async fn start(
+    config: Config,
+    propagator: SharedPropagator,
+    in_force: String,
+) -> anyhow::Result<Running> {
     config.check().map_err(|unfit| unfit.within("prism"))?;
     let worker = models::open("prism", config.worker, Role::Prism).await?;
     let wire_config = server::Config {
@@ -33,7 +39,9 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         config.listen,
         config.callers,
         config.process,
-    );
+    )
+    .granting(config.call_cap)
+    .showing_config(in_force);
     let warm_up = models::warm_up(worker, station.health().clone());
     station.start(service, warm_up).await
 }

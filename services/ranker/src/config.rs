@@ -54,6 +54,14 @@ impl Peer {
             dial: refract_net::DialConfig::default(),
         }
     }
+
+    /// The same, as a server that is not ours has to be reached.
+    pub(crate) fn foreign(&self) -> Self {
+        Self {
+            target: self.target.clone(),
+            dial: self.dial.clone().foreign(),
+        }
+    }
 }
 
 impl Config {

@@ -30,7 +30,13 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(2);
 /// Loads data and ranker (bad ones are refused here, before any port is open) and starts serving.
 ///
 /// Ready without waiting for Oracle, Prism or Redis: ranking must never depend on them (law 2).
-pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Result<Running> {
+///
+/// `in_force` is what its admin port shows as its configuration.
+pub async fn start(
+    config: Config,
+    propagator: SharedPropagator,
+    in_force: String,
+) -> anyhow::Result<Running> {
     config.check().map_err(|unfit| unfit.within("ranker"))?;
     let (data, model) = (config.data.clone(), config.model.clone());
     let told = builtin::Config {
@@ -65,7 +71,10 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
     );
 
     let ranker: Arc<dyn Ranker> = match &config.outside {
-        Some(peer) => Arc::new(ranker::Client::new(reach("outside", peer)?, calls.clone())),
+        Some(peer) => Arc::new(ranker::Client::new(
+            reach("outside", &peer.foreign())?,
+            calls.clone(),
+        )),
         None => Arc::new(builtin),
     };
     let (mut knowledge, mut memory) = (None, None);
@@ -88,12 +97,13 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         explainer = Some(Arc::new(prism::Client::new(reach("prism", peer)?, calls)));
     }
 
+    let request_cap = config.river.request_cap;
     let door = FrontDoor {
         dataset,
         memory,
         info,
         config: server::Config {
-            deadline_cap: config.river.request_cap,
+            deadline_cap: request_cap,
             answer_margin: ANSWER_MARGIN,
             rules: rules.clone(),
             propagator,
@@ -113,7 +123,9 @@ pub async fn start(config: Config, propagator: SharedPropagator) -> anyhow::Resu
         config.listen,
         config.callers,
         config.process,
-    );
+    )
+    .granting(request_cap)
+    .showing_config(in_force);
     let service = refract_wire::recommend::service(door, &rules.limits);
     station.start(service, async { Ok(()) }).await
 }

@@ -33,14 +33,15 @@ impl Cluster {
     /// warm.
     pub(crate) async fn start(config: Config) -> Result<Self> {
         let propagator = propagator();
+        let in_force = refract_chassis::config::render(&config)?;
         let (oracle, prism) = tokio::try_join!(
-            refract_oracle::start(config.oracle, propagator.clone()),
-            refract_prism::start(config.prism, propagator.clone()),
+            refract_oracle::start(config.oracle, propagator.clone(), in_force.clone()),
+            refract_prism::start(config.prism, propagator.clone(), in_force.clone()),
         )?;
         let mut ranker = config.ranker;
         ranker.oracle = Some(ranker.oracle.map_or_else(|| peer(oracle.address()), Ok)?);
         ranker.prism = Some(ranker.prism.map_or_else(|| peer(prism.address()), Ok)?);
-        let ranker = refract_ranker::start(ranker, propagator).await?;
+        let ranker = refract_ranker::start(ranker, propagator, in_force).await?;
         tokio::try_join!(oracle.ready(), prism.ready(), ranker.ready())?;
         Ok(Self {
             ranker,

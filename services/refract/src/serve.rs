@@ -38,11 +38,12 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     refract_knowledge::metrics::describe();
     refract_wire::meter::describe();
     refract_net::describe();
+    let in_force = config::render(&config)?;
     let running = match args.role {
         Role::All => Box::pin(Cluster::start(config)).await?.into_running(),
-        Role::Ranker => vec![refract_ranker::start(config.ranker, propagator()).await?],
-        Role::Oracle => vec![refract_oracle::start(config.oracle, propagator()).await?],
-        Role::Prism => vec![refract_prism::start(config.prism, propagator()).await?],
+        Role::Ranker => vec![refract_ranker::start(config.ranker, propagator(), in_force).await?],
+        Role::Oracle => vec![refract_oracle::start(config.oracle, propagator(), in_force).await?],
+        Role::Prism => vec![refract_prism::start(config.prism, propagator(), in_force).await?],
     };
     for service in &running {
         service.ready().await?;

@@ -10,6 +10,7 @@ pub mod models;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use refract_chassis::{Health, Process, Running, process};
@@ -29,6 +30,7 @@ pub struct Station {
     listen: ListenConfig,
     callers: callers::Config,
     process: Process,
+    conduct: ConformLayer,
 }
 
 impl Station {
@@ -45,7 +47,22 @@ impl Station {
             listen,
             callers,
             process: Process::new(name, &[service], process),
+            conduct: ConformLayer::default(),
         }
+    }
+
+    /// The longest deadline that the service grants to a call: its message must have come by then.
+    #[must_use]
+    pub fn granting(mut self, deadline_cap: Duration) -> Self {
+        self.conduct = ConformLayer::granting(deadline_cap);
+        self
+    }
+
+    /// What `/configz` shows: the output of [`refract_chassis::config::render`], which masks credentials.
+    #[must_use]
+    pub fn showing_config(mut self, rendered: String) -> Self {
+        self.process = self.process.showing_config(rendered);
+        self
     }
 
     /// Said by whoever learns that the process should not be called any more.
@@ -72,7 +89,9 @@ impl Station {
             .add_service(v1alpha);
         let known = callers::open(self.process.name(), &self.callers)?;
         let known = known.map(|known| CallersLayer(known as Arc<dyn Callers>));
-        let conduct = ConformLayer.layer(tower::util::option_layer(known).layer(routes.prepare()));
+        let conduct = self
+            .conduct
+            .layer(tower::util::option_layer(known).layer(routes.prepare()));
         let (address, server) = refract_net::serve(self.listen, conduct, self.process.signal()).await?;
         self.process.start(address, server, warm_up).await
     }

@@ -3,10 +3,14 @@
 //! A stock server accepts HTTP that is not gRPC, ignores a malformed deadline, and answers undecodable or oversized
 //! messages with statuses of its own that quote the input. In front of it, this layer refuses the former and rewrites
 //! the latter: constant messages, `ErrorInfo`, the request id.
+//!
+//! Nor does it bound how long a message may be on its way. A call's time runs from its headers here ([`Arrival`]): one
+//! whose message has not come whole by its deadline is answered without it.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -18,22 +22,41 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, TimeoutExpired};
 use tower::{Layer, Service};
 
-use crate::metadata;
-use crate::meter::Meter;
+use crate::client::now;
+use crate::meter::{Meter, Seat};
 use crate::status::{protocol_status, to_status};
+use crate::{metadata, server};
 
 const DETAILS: &str = "grpc-status-details-bin";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Wraps a server's routes in [`Conform`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ConformLayer;
+#[derive(Clone, Copy, Debug)]
+pub struct ConformLayer {
+    deadline_cap: Duration,
+}
+
+impl ConformLayer {
+    /// `deadline_cap` is that of the server behind it ([`server::Config`]).
+    pub fn granting(deadline_cap: Duration) -> Self {
+        Self { deadline_cap }
+    }
+}
+
+impl Default for ConformLayer {
+    fn default() -> Self {
+        Self::granting(server::Config::default().deadline_cap)
+    }
+}
 
 impl<S> Layer<S> for ConformLayer {
     type Service = Conform<S>;
 
     fn layer(&self, inner: S) -> Conform<S> {
-        Conform::new(inner)
+        Conform {
+            inner,
+            deadline_cap: self.deadline_cap,
+        }
     }
 }
 
@@ -41,13 +64,12 @@ impl<S> Layer<S> for ConformLayer {
 #[derive(Clone, Debug)]
 pub struct Conform<S> {
     inner: S,
+    deadline_cap: Duration,
 }
 
-impl<S> Conform<S> {
-    pub fn new(inner: S) -> Self {
-        Self { inner }
-    }
-}
+/// When a call's headers came. In the extensions of its request; its deadline counts from here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival(pub(crate) Instant);
 
 impl<S, B> Service<Request<B>> for Conform<S>
 where
@@ -64,23 +86,51 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let arrival = now();
         let mut meter = Meter::begin(request.uri().path());
-        let id = match admit(&mut request) {
-            Ok(id) => id,
+        let (id, timeout) = match admit(&mut request) {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 meter.read(refusal.headers());
                 meter.refuse();
                 return Box::pin(std::future::ready(Ok(*refusal)));
             }
         };
-        request.extensions_mut().insert(meter.seat());
+        let seat = meter.seat();
+        request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(Arrival(arrival));
+        let read_by = arrival + timeout.map_or(self.deadline_cap, |asked| asked.min(self.deadline_cap));
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(conform(answer.await?, id, meter)) })
+        Box::pin(async move {
+            let answer = match unless_unread(answer, &seat, read_by).await {
+                Some(answer) => answer?,
+                None => to_status(&Error::DeadlineExceeded, Some(&id)).into_http(),
+            };
+            Ok(conform(answer, id, meter))
+        })
     }
 }
 
-/// The request's id, written into the request where it had none; or the answer to what is not a sound gRPC request.
-fn admit<B>(request: &mut Request<B>) -> Result<RequestId, Box<Response<Body>>> {
+/// The answer; nothing if its handler has not begun by then, which is because the message has not come. A stream's handler
+/// begins without one: how long streams may last is its own affair.
+async fn unless_unread<T>(answer: impl Future<Output = T>, seat: &Seat, read_by: Instant) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut late = pin!(tokio::time::sleep_until(read_by.into()));
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        if seat.is_taken() {
+            return Poll::Pending;
+        }
+        late.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// The request's id, written into the request where it had none, and the time its caller gives it; or the answer to what is not a
+/// sound gRPC request.
+fn admit<B>(request: &mut Request<B>) -> Result<(RequestId, Option<Duration>), Box<Response<Body>>> {
     if request.method() != Method::POST {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
         response
@@ -93,13 +143,15 @@ fn admit<B>(request: &mut Request<B>) -> Result<RequestId, Box<Response<Body>>> 
     }
     let metadata = MetadataMap::from_headers(std::mem::take(request.headers_mut()));
     let id = metadata::request_id(&metadata);
-    let sound = id.clone().and_then(|id| metadata::timeout(&metadata).map(|_| id));
+    let sound = id
+        .clone()
+        .and_then(|id| metadata::timeout(&metadata).map(|timeout| (id, timeout)));
     let mut metadata = metadata;
     match sound {
-        Ok(id) => {
+        Ok((id, timeout)) => {
             metadata::insert_request_id(&id, &mut metadata);
             *request.headers_mut() = metadata.into_headers();
-            Ok(id)
+            Ok((id, timeout))
         }
         Err(error) => {
             let id = id.unwrap_or_else(|_| metadata::fresh_request_id());

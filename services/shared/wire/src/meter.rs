@@ -37,6 +37,11 @@ impl Seat {
     pub(crate) fn take(&self, span: &Span) {
         let _ = self.0.set(span.clone());
     }
+
+    /// Whether the call's handler has begun.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.get().is_some()
+    }
 }
 
 /// What a path names. Only names of the contract become labels: paths are the caller's text.

@@ -10,6 +10,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::client::now;
+use crate::conform::Arrival;
 use crate::limits::Rules;
 use crate::metadata;
 use crate::meter::{Seat, label};
@@ -49,7 +50,8 @@ impl Config {
         self.open_within(method, request, Some(self.deadline_cap))
     }
 
-    /// The same for a stream that may last as long as its caller likes (labelling runs for hours).
+    /// The same for a stream that may last as long as its caller likes (labelling runs for hours) and its connection stands: when that
+    /// has grown old, for `connection_grace` of the port, a day.
     pub fn open_unbounded<T>(&self, method: &'static str, request: Request<T>) -> Result<(Call, T), Status> {
         self.open_within(method, request, None)
     }
@@ -65,9 +67,11 @@ impl Config {
 
         let (metadata, extensions, message) = request.into_parts();
         let now = now();
+        // The caller's time runs while its message is on the way.
+        let arrival = extensions.get::<Arrival>().map_or(now, |arrival| arrival.0);
         // No time at all is refused before any work, since work that never waits would not notice.
         let tenant = extensions.get::<TenantId>().cloned().unwrap_or_default();
-        let context = metadata::context(&metadata, tenant, now, cap.unwrap_or(YEAR))
+        let context = metadata::context(&metadata, tenant, arrival, cap.unwrap_or(YEAR))
             .and_then(|c| {
                 if c.deadline.has_passed(now) {
                     Err(Error::DeadlineExceeded)

@@ -13,7 +13,6 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http::{Request as HttpRequest, Response as HttpResponse};
 use prost::Message as _;
 use refract_domain::{Error, NoneReason, RequestId, Resource, Rung, SlateOrigin, UserId};
-use refract_wire::conform::Conform;
 use refract_wire::proto::recommend::v1 as proto;
 use refract_wire::proto::recommend::v1::recommend_service_server::RecommendService;
 use refract_wire::recommend::{
@@ -21,12 +20,12 @@ use refract_wire::recommend::{
     Summary, answer, parse_erase_user, parse_explain, parse_rank, parse_recommend, parse_stream_explain,
     parse_stream_recommend, service,
 };
-use refract_wire::{ServerInfo, Transport, client, reflection, server};
+use refract_wire::{ConformLayer, ServerInfo, Transport, client, reflection, server};
 use support::{connect, context, sample, serve, soon};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
-use tower::{Service as _, ServiceExt as _};
+use tower::{Layer as _, Service as _, ServiceExt as _};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -211,7 +210,7 @@ async fn door() -> Transport {
 
 /// The same without a network, whose client would notice some nonsense first.
 async fn door_in_process() -> Transport {
-    Transport::new(Conform::new(routes().await))
+    Transport::new(ConformLayer::default().layer(routes().await))
 }
 
 async fn routes() -> Routes {

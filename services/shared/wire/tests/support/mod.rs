@@ -289,7 +289,7 @@ pub async fn serve(routes: Routes) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
     let address = listener.local_addr().expect("bound");
     let server = tonic::transport::Server::builder()
-        .layer(ConformLayer)
+        .layer(ConformLayer::granting(Duration::from_secs(60)))
         .add_routes(routes);
     tokio::spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await });
     address
