@@ -9,11 +9,11 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future::{AbortHandle, Abortable};
 use refract_domain::{
     Context, Deadline, Error, History, Knowledge, KnowledgeSource, Pair, UnavailableReason,
 };
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
@@ -107,6 +107,7 @@ impl<S: KnowledgeSource + 'static> Coalesced<S> {
         history: &Arc<History>,
         context: &Context,
     ) -> Result<Seat<'_>, Error> {
+        let mut flying = None;
         let mut board = self.flights.board();
         let boarded = board.len();
         let flight = match board.entry(question) {
@@ -134,11 +135,12 @@ impl<S: KnowledgeSource + 'static> Coalesced<S> {
                 let (source, pair, history) = (Arc::clone(&self.source), pair.clone(), Arc::clone(history));
                 let deadline = context.deadline;
                 let context = context.clone();
-                let flying = async move {
+                let (task, registration) = AbortHandle::new_pair();
+                let flight = async move {
                     let outcome = source.consult(&pair, &history, &context).await;
                     landing.land(outcome);
                 };
-                let task = tokio::spawn(flying.in_current_span()).abort_handle();
+                flying = Some(Abortable::new(flight.in_current_span(), registration));
                 entry.insert(Flight {
                     outcome,
                     deadline,
@@ -147,12 +149,18 @@ impl<S: KnowledgeSource + 'static> Coalesced<S> {
                 })
             }
         };
-        Ok(Seat {
+        let seat = Seat {
             flights: &self.flights,
             question,
             outcome: flight.outcome.clone(),
             deadline: flight.deadline,
-        })
+        };
+        // A runtime that is closing drops a task where it is spawned, and the flight then takes itself off the board.
+        drop(board);
+        if let Some(flying) = flying {
+            tokio::spawn(flying);
+        }
+        Ok(seat)
     }
 }
 
@@ -206,8 +214,11 @@ impl Drop for Seat<'_> {
         entry.get_mut().waiting -= 1;
         if entry.get().waiting == 0 {
             metrics::flight("abandoned");
-            entry.remove().task.abort();
+            let flight = entry.remove();
             metrics::flights_now(board.len());
+            // Whatever ending it wakes or drops may want the board.
+            drop(board);
+            flight.task.abort();
         }
     }
 }
@@ -232,4 +243,37 @@ impl Drop for Landing {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tests::support::{Oracle, context, history, pair};
+    use crate::{CurrentRevisions, Keyring};
+
+    #[test]
+    fn a_question_on_a_runtime_that_is_closing_takes_itself_off_the_board() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        // Of its own: what hangs here must not hang the tests.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let handle = runtime.handle().clone();
+            drop(runtime);
+            let _inside = handle.enter();
+            let keys = Keys::new(
+                Keyring::new("x", b"a secret of the tests"),
+                CurrentRevisions::default(),
+            );
+            let source = Coalesced::new(Oracle::new(Duration::ZERO), Arc::new(keys), 1);
+            let question = KeyDigest([7; 32]);
+            drop(source.board(question, &pair("ann", "heat"), &history(), &context()));
+            done.send(source.flights.board().len()).unwrap();
+        });
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok(0));
+    }
 }
