@@ -109,7 +109,7 @@ pub struct RedisConfig {
     /// `redis://[user:password@]host:port[/db]`; with `rediss://` over TLS. In a cluster the address is that of one node,
     /// with sentinels that of one sentinel; credentials, TLS and database are always those of the servers with the data.
     pub url: Option<Secret>,
-    /// A file with the URL, instead of `url`.
+    /// A file with the URL, instead of `url`. It and the files below are read again for each new connection.
     pub url_file: Option<PathBuf>,
     /// Further nodes of the cluster, or further sentinels: `host:port`. Asked when those before them do not answer.
     pub seeds: Vec<String>,
@@ -310,6 +310,19 @@ impl RedisConfig {
             return Err(Error::config("redis.user_entries_max", "must be at least 1"));
         }
         Ok(())
+    }
+
+    /// Whether anything that a connection needs is in a file, which may change.
+    pub(crate) fn has_files(&self) -> bool {
+        [
+            &self.url_file,
+            &self.sentinel_credential_file,
+            &self.ca_file,
+            &self.cert_file,
+            &self.key_file,
+        ]
+        .into_iter()
+        .any(Option::is_some)
     }
 
     pub(crate) fn read_sentinel_credential(&self) -> Result<Option<Secret>, Error> {

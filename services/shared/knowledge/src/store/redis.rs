@@ -60,8 +60,8 @@ impl RedisStore {
             (Servers::One(link), keeper)
         };
         let (servers, keeper) = match config.mode {
-            RedisMode::Standalone => one(Server::At(Box::new(dialer.client()?))),
-            RedisMode::Sentinel => one(Server::Master(Box::new(Sentinels::new(config, dialer.clone())?))),
+            RedisMode::Standalone => one(Server::At(None)),
+            RedisMode::Sentinel => one(Server::Master(Box::new(Sentinels::new(config, &dialer)?))),
             RedisMode::Cluster => {
                 let cluster = Arc::new(Cluster::new(config, dialer, Arc::clone(&board))?);
                 let keeper = runtime.spawn(cluster::keep(Arc::clone(&cluster)));

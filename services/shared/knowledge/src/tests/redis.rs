@@ -413,3 +413,60 @@ async fn a_connection_that_went_silent_is_replaced_by_a_fresh_one() {
     assert!(failures >= 5);
     proxy.abort();
 }
+
+#[tokio::test]
+async fn a_rotated_password_is_used_by_the_next_connection_and_a_file_that_is_gone_changes_nothing() {
+    let Some(redis) = Redis::start() else { return };
+    let mut admin = raw(&redis).await;
+    let mut say = async |words: &[&str]| {
+        let mut command = ::redis::Cmd::new();
+        words.iter().for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async::<()>(&mut admin).await.unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let url_file = folder.path().join("url");
+    let with = |password: &str| {
+        let url = redis.url().expose().replace("://", &format!("://:{password}@"));
+        std::fs::write(&url_file, url).unwrap();
+    };
+    say(&["CONFIG", "SET", "requirepass", "first"]).await;
+    with("first");
+    let store = RedisStore::open(&RedisConfig {
+        url: None,
+        url_file: Some(url_file.clone()),
+        ping_every: Duration::from_millis(50),
+        ..patient(&redis)
+    })
+    .unwrap();
+    let mut health = store.health();
+    let mut comes = async |wanted| {
+        let came = timeout(
+            Duration::from_secs(20),
+            health.wait_for(|health| *health == wanted),
+        )
+        .await;
+        assert!(came.is_ok(), "the store never was {wanted:?}");
+    };
+    comes(Health::Up).await;
+
+    say(&["CONFIG", "SET", "requirepass", "second"]).await;
+    say(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    comes(Health::Down).await;
+    with("second");
+    comes(Health::Up).await;
+
+    std::fs::remove_file(&url_file).unwrap();
+    say(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let began = tokio::time::Instant::now();
+    while store
+        .put("x:{u}:1", vec![1], Duration::from_secs(60))
+        .await
+        .is_err()
+        || *store.health().borrow() != Health::Up
+    {
+        assert!(began.elapsed() < Duration::from_secs(20), "it never came back");
+        sleep(Duration::from_millis(20)).await;
+    }
+}

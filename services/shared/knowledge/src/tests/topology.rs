@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::{Fleet, Member};
+use super::scripted::Scripted;
 use crate::config::{RedisConfig, RedisMode};
 use crate::store::{Health, RedisStore, conformance};
 use crate::{Error, Store};
@@ -295,4 +296,49 @@ async fn a_sentinels_master_is_followed_when_it_is_killed_and_when_it_only_steps
         store.get("x:{films}:later").await.unwrap().as_deref(),
         Some(&b"again"[..])
     );
+}
+
+/// A node that names itself the keeper of all slots.
+async fn alone(answer_to_get: &'static str) -> Scripted {
+    let answer = move |words: &[String], port: u16| {
+        Some(match words[0].as_str() {
+            "PING" => "+PONG\r\n".to_owned(),
+            "CLUSTER" => {
+                format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
+            }
+            "GET" => answer_to_get.to_owned(),
+            _ => "+OK\r\n".to_owned(),
+        })
+    };
+    Scripted::start(answer).await
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_from_its_cluster_is_asked_for_the_map_last() {
+    let cut_off = alone("-CLUSTERDOWN The cluster is down\r\n").await;
+    let others = alone("$5\r\nvalue\r\n").await;
+    let store = RedisStore::open(&RedisConfig {
+        mode: RedisMode::Cluster,
+        url: Some(cut_off.url()),
+        seeds: vec![others.seed()],
+        get_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(2),
+        retry_min: Duration::from_millis(10),
+        // The map is not to be learnt anew by chance.
+        topology_every: LONG,
+        ..RedisConfig::default()
+    })
+    .unwrap();
+    until_up(&store).await;
+    let name = "x:{t:u}:1";
+    let refused = store.get(name).await;
+    assert!(matches!(refused, Err(Error::StoreRefused { code }) if code == "CLUSTERDOWN"));
+    let began = Instant::now();
+    while store.get(name).await.ok().flatten().as_deref() != Some(b"value") {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the map of before is still in force"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
 }

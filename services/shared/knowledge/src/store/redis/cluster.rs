@@ -5,6 +5,7 @@
 //! breaker: what a lost node kept is a miss at once, and the others' answers are as quick as before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue};
@@ -42,9 +43,13 @@ struct Node {
     address: Address,
     link: Arc<Link>,
     keeper: AbortHandle,
+    /// It said that its cluster is down: cut off from the others, it does not know what they have agreed on since.
+    doubted: AtomicBool,
 }
 
 const NOBODY: u16 = u16::MAX;
+
+const CLUSTER_DOWN: &str = "CLUSTERDOWN";
 
 /// A slot may have moved, and be on its way again; a third redirection is a cluster that does not know itself.
 const REDIRECTS_MAX: usize = 2;
@@ -75,9 +80,9 @@ pub(super) async fn keep(cluster: Arc<Cluster>) {
 impl Cluster {
     pub(super) fn new(config: &RedisConfig, dialer: Dialer, board: Arc<Board>) -> Result<Self, Error> {
         Ok(Self {
-            seeds: dialer.seeds(config)?,
+            seeds: dialer.seeds()?,
             dialer,
-            // Nothing that is kept needs the credentials again.
+            // The dialer alone needs the credentials.
             config: RedisConfig {
                 url: None,
                 ..config.clone()
@@ -105,10 +110,20 @@ impl Cluster {
         for _ in 0..=REDIRECTS_MAX {
             let left = until.saturating_duration_since(Instant::now());
             let elsewhere = match node.link.run(label, command, asking, left).await {
-                Ok(value) => return Ok(value),
-                Err(Failure::Error(error)) => return Err(error),
+                Ok(value) => {
+                    node.doubted.store(false, Ordering::Relaxed);
+                    return Ok(value);
+                }
+                Err(Failure::Error(error)) => {
+                    if matches!(&error, Error::StoreRefused { code } if code == CLUSTER_DOWN) {
+                        node.doubted.store(true, Ordering::Relaxed);
+                        self.outdated.notify_one();
+                    }
+                    return Err(error);
+                }
                 Err(Failure::Elsewhere(elsewhere)) => elsewhere,
             };
+            node.doubted.store(false, Ordering::Relaxed);
             metrics::redirect(if elsewhere.asking { "ask" } else { "moved" });
             if !elsewhere.asking {
                 self.outdated.notify_one();
@@ -157,42 +172,52 @@ impl Cluster {
             if found.is_some() || map.nodes.len() >= self.config.nodes_max {
                 return false;
             }
-            found = self.connect(address);
+            found = Some(self.connect(address));
             map.nodes.extend(found.clone());
             found.is_some()
         });
         found
     }
 
-    fn connect(&self, address: &Address) -> Option<Arc<Node>> {
-        let client = self.dialer.client_to(address).ok()?;
+    fn connect(&self, address: &Address) -> Arc<Node> {
         let link = Arc::new(Link::new(
-            Server::At(Box::new(client)),
+            Server::At(Some(address.clone())),
             self.dialer.clone(),
             &self.config,
             Arc::clone(&self.board),
         ));
         let keeper = tokio::spawn(link::keep(Arc::clone(&link))).abort_handle();
-        Some(Arc::new(Node {
+        Arc::new(Node {
             address: address.clone(),
             link,
             keeper,
-        }))
+            doubted: AtomicBool::new(false),
+        })
     }
 
-    /// Known servers are asked first: seeds are where one starts, and may be long gone.
-    async fn ask(&self) -> Result<Vec<Range>, &'static str> {
+    /// Known servers are asked first: seeds are where one starts, and may be long gone. Last of all those that are cut off
+    /// from their cluster: they answer, with the map of before.
+    fn candidates(&self) -> Vec<Address> {
+        let map = self.map.borrow();
+        let is_doubted = |node: &&Arc<Node>| node.doubted.load(Ordering::Relaxed);
+        let (doubted, trusted): (Vec<_>, Vec<_>) = map.nodes.iter().partition(is_doubted);
+        let (up, others): (Vec<_>, Vec<_>) = trusted.into_iter().partition(|node| node.link.is_up());
+        let doubted: Vec<&Address> = doubted.iter().map(|node| &node.address).collect();
+        let known = up.into_iter().chain(others).map(|node| &node.address);
+        let trusted = known
+            .chain(&self.seeds)
+            .filter(|address| !doubted.contains(address));
         let mut candidates: Vec<Address> = Vec::new();
-        {
-            let map = self.map.borrow();
-            let (up, others): (Vec<_>, Vec<_>) = map.nodes.iter().partition(|node| node.link.is_up());
-            let known = up.iter().chain(&others).map(|node| &node.address);
-            for address in known.chain(&self.seeds) {
-                if !candidates.contains(address) {
-                    candidates.push(address.clone());
-                }
+        for address in trusted.chain(doubted.iter().copied()) {
+            if !candidates.contains(address) {
+                candidates.push(address.clone());
             }
         }
+        candidates
+    }
+
+    async fn ask(&self) -> Result<Vec<Range>, &'static str> {
+        let candidates = self.candidates();
         let mut question = Cmd::new();
         question.arg("CLUSTER").arg("SLOTS");
         let mut reason = "no node of the cluster answered";
@@ -223,7 +248,8 @@ impl Cluster {
                     return None;
                 }
                 let node = old.iter().find(|node| node.address == range.keeper).cloned();
-                map.nodes.push(node.or_else(|| self.connect(&range.keeper))?);
+                map.nodes
+                    .push(node.unwrap_or_else(|| self.connect(&range.keeper)));
                 Some(map.nodes.len() - 1)
             });
             let Some(place) = place.and_then(|place| u16::try_from(place).ok()) else {

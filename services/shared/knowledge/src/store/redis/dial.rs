@@ -1,7 +1,11 @@
 //! How a server of the store is reached: credentials, TLS and database of one URL, the address alone may differ.
+//!
+//! Files with credentials and certificates are read again for each new connection, so that whoever rotates them restarts
+//! nothing. One that cannot be used at that moment (half written, not there) is taken as it last was.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,12 +23,20 @@ use crate::error::Error;
 /// The kernel gives a connection up after its data has not been acknowledged for this long.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(1);
 
-/// Makes clients. Holds credentials, and shows none.
+/// Makes connections. Holds credentials, and shows none.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    info: ConnectionInfo,
-    connect_timeout: Duration,
-    commands_queued_max: usize,
+    config: Arc<RedisConfig>,
+    whom: Whom,
+    /// How they were last reached, or could have been.
+    last: Arc<Mutex<ConnectionInfo>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// The servers with the data.
+    Servers,
+    Sentinels,
 }
 
 /// Where a server listens.
@@ -48,39 +60,26 @@ impl Address {
 impl Dialer {
     /// To the servers with the data.
     pub(super) fn of(config: &RedisConfig) -> Result<Self, Error> {
-        let info = connection_info(config)?;
-        if config.mode == RedisMode::Cluster && info.redis_settings().db() != 0 {
-            return Err(Error::config("redis.url", "a cluster has database 0 alone"));
-        }
-        Ok(Self {
-            info,
-            connect_timeout: config.connect_timeout,
-            commands_queued_max: config.commands_queued_max,
-        })
+        Self::to(Whom::Servers, Arc::new(config.clone()))
     }
 
     /// To the sentinels: with their own credential, over TLS if the servers are.
-    pub(super) fn to_sentinels(&self, config: &RedisConfig) -> Result<Self, Error> {
-        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(credential) = config.read_sentinel_credential()? {
-            let (user, password) = match credential.expose().split_once(':') {
-                Some((user, password)) => (Some(user), password),
-                None => (None, credential.expose()),
-            };
-            settings = settings.set_password(password);
-            if let Some(user) = user {
-                settings = settings.set_username(user);
-            }
-        }
+    pub(super) fn to_sentinels(&self) -> Result<Self, Error> {
+        Self::to(Whom::Sentinels, Arc::clone(&self.config))
+    }
+
+    fn to(whom: Whom, config: Arc<RedisConfig>) -> Result<Self, Error> {
+        let info = info_of(whom, &config)?;
         Ok(Self {
-            info: self.info.clone().set_redis_settings(settings),
-            ..self.clone()
+            config,
+            whom,
+            last: Arc::new(Mutex::new(info)),
         })
     }
 
     /// The URL's own address, then the seeds.
-    pub(super) fn seeds(&self, config: &RedisConfig) -> Result<Vec<Address>, Error> {
-        let first = match self.info.addr() {
+    pub(super) fn seeds(&self) -> Result<Vec<Address>, Error> {
+        let first = match self.last().addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Address {
                 host: host.clone(),
                 port: *port,
@@ -93,7 +92,7 @@ impl Dialer {
             }
         };
         let mut seeds = vec![first];
-        for seed in &config.seeds {
+        for seed in &self.config.seeds {
             match Address::parse(seed).filter(|address| !address.host.is_empty()) {
                 Some(address) => seeds.push(address),
                 None => return Err(Error::config("redis.seeds", "each is of the form host:port")),
@@ -102,46 +101,54 @@ impl Dialer {
         Ok(seeds)
     }
 
-    /// To where the URL says.
-    pub(super) fn client(&self) -> Result<Client, Error> {
-        Client::open(self.info.clone()).map_err(|_| invalid())
-    }
-
-    pub(super) fn client_to(&self, address: &Address) -> Result<Client, &'static str> {
-        let Address { host, port } = address.clone();
-        let addr = match self.info.addr() {
-            ConnectionAddr::TcpTls {
-                insecure, tls_params, ..
-            } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        Client::open(self.info.clone().set_addr(addr)).map_err(|_| "its address cannot be used")
-    }
-
-    /// Within `connect_timeout`, credentials included.
-    pub(super) async fn connect(&self, client: &Client) -> Result<MultiplexedConnection, &'static str> {
+    /// To `address`, or to where the URL says; within `connect_timeout`, credentials included.
+    pub(super) async fn connect(
+        &self,
+        address: Option<&Address>,
+    ) -> Result<MultiplexedConnection, &'static str> {
+        let info = self.info().await;
+        let client = client_to(info, address)?;
         let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
+            .set_connection_timeout(Some(self.config.connect_timeout))
             // Every command has a limit of its own; a second one underneath would only blur the reasons.
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(self.commands_queued_max);
+            .set_pipeline_buffer_size(self.config.commands_queued_max);
         let handshake = client.get_multiplexed_async_connection_with_config(&settings);
-        match timeout(self.connect_timeout, handshake).await {
+        match timeout(self.config.connect_timeout, handshake).await {
             Err(_) => Err("connecting timed out"),
             Ok(Err(error)) => Err(reason(&error)),
             Ok(Ok(connection)) => Ok(connection),
         }
     }
 
+    /// Credentials and certificates as their files have them now, else as they last were.
+    async fn info(&self) -> ConnectionInfo {
+        if self.config.has_files() {
+            let (whom, config) = (self.whom, Arc::clone(&self.config));
+            let read = tokio::task::spawn_blocking(move || info_of(whom, &config));
+            match timeout(self.config.connect_timeout, read).await {
+                Ok(Ok(Ok(info))) => *self.last() = info,
+                Ok(Ok(Err(error))) => {
+                    tracing::warn!(%error, "connecting to the store with the credentials and certificates of before");
+                }
+                Ok(Err(_)) | Err(_) => {
+                    tracing::warn!(
+                        "credentials and certificates of the store could not be read in time: connecting with those of before"
+                    );
+                }
+            }
+        }
+        self.last().clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, ConnectionInfo> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One question on a connection of its own, in the background.
     pub(super) async fn ask(&self, address: &Address, question: &Cmd) -> Result<redis::Value, &'static str> {
-        let mut connection = self.connect(&self.client_to(address)?).await?;
-        match timeout(self.connect_timeout, question.query_async(&mut connection)).await {
+        let mut connection = self.connect(Some(address)).await?;
+        match timeout(self.config.connect_timeout, question.query_async(&mut connection)).await {
             Err(_) => Err("the answer timed out"),
             Ok(Err(error)) => Err(reason(&error)),
             Ok(Ok(answer)) => Ok(answer),
@@ -161,6 +168,49 @@ fn invalid() -> Error {
         "redis.url",
         "is not of the form redis://[user:password@]host:port[/db], or rediss:// for TLS",
     )
+}
+
+fn info_of(whom: Whom, config: &RedisConfig) -> Result<ConnectionInfo, Error> {
+    let info = connection_info(config)?;
+    match whom {
+        Whom::Servers if config.mode == RedisMode::Cluster && info.redis_settings().db() != 0 => {
+            Err(Error::config("redis.url", "a cluster has database 0 alone"))
+        }
+        Whom::Servers => Ok(info),
+        Whom::Sentinels => Ok(info.set_redis_settings(sentinel_settings(config)?)),
+    }
+}
+
+fn sentinel_settings(config: &RedisConfig) -> Result<RedisConnectionInfo, Error> {
+    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let Some(credential) = config.read_sentinel_credential()? else {
+        return Ok(settings);
+    };
+    Ok(match credential.expose().split_once(':') {
+        Some((user, password)) => settings.set_username(user).set_password(password),
+        None => settings.set_password(credential.expose()),
+    })
+}
+
+fn client_to(info: ConnectionInfo, address: Option<&Address>) -> Result<Client, &'static str> {
+    let info = match address.cloned() {
+        None => info,
+        Some(Address { host, port }) => {
+            let addr = match info.addr() {
+                ConnectionAddr::TcpTls {
+                    insecure, tls_params, ..
+                } => ConnectionAddr::TcpTls {
+                    host,
+                    port,
+                    insecure: *insecure,
+                    tls_params: tls_params.clone(),
+                },
+                _ => ConnectionAddr::Tcp(host, port),
+            };
+            info.set_addr(addr)
+        }
+    };
+    Client::open(info).map_err(|_| "its address cannot be used")
 }
 
 fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, Error> {
@@ -254,7 +304,8 @@ mod tests {
     #[test]
     fn every_server_is_reached_with_the_urls_credentials_and_tls() {
         let dialer = dialer("rediss://ann:hush@first:7000").unwrap();
-        let other = dialer.client_to(&Address::parse("[::1]:7001").unwrap()).unwrap();
+        let address = Address::parse("[::1]:7001").unwrap();
+        let other = client_to(dialer.last().clone(), Some(&address)).unwrap();
         let info = other.get_connection_info();
         assert!(
             matches!(info.addr(), ConnectionAddr::TcpTls { host, port: 7001, insecure: false, .. } if host == "::1")
@@ -263,16 +314,18 @@ mod tests {
         assert_eq!(info.redis_settings().password(), Some("hush"));
 
         let config = RedisConfig {
+            url: Some(Secret::new("rediss://ann:hush@first:7000")),
             sentinel_credential: Some(Secret::new("watch:another")),
             ..RedisConfig::default()
         };
-        let sentinels = dialer.to_sentinels(&config).unwrap();
-        let settings = sentinels.info.redis_settings();
+        let sentinels = Dialer::of(&config).unwrap().to_sentinels().unwrap();
+        let info = sentinels.last().clone();
+        let settings = info.redis_settings();
         assert_eq!(
             (settings.username(), settings.password()),
             (Some("watch"), Some("another"))
         );
-        assert!(matches!(sentinels.info.addr(), ConnectionAddr::TcpTls { .. }));
+        assert!(matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
         assert!(!format!("{dialer:?}{sentinels:?}").contains("hush"));
     }
 
@@ -284,7 +337,7 @@ mod tests {
             seeds: vec!["second:7001".into()],
             ..RedisConfig::default()
         };
-        let seeds = Dialer::of(&config).unwrap().seeds(&config).unwrap();
+        let seeds = Dialer::of(&config).unwrap().seeds().unwrap();
         let seeds: Vec<_> = seeds.iter().map(|a| (a.host.as_str(), a.port)).collect();
         assert_eq!(seeds, [("first", 7000), ("second", 7001)]);
         for odd in ["", "second", ":7001", "second:port"] {
@@ -292,7 +345,7 @@ mod tests {
                 seeds: vec![odd.into()],
                 ..config.clone()
             };
-            let refused = Dialer::of(&config).unwrap().seeds(&config);
+            let refused = Dialer::of(&config).unwrap().seeds();
             assert!(refused.is_err(), "{odd:?}");
         }
         let third = RedisConfig {

@@ -9,14 +9,14 @@ use std::time::Duration;
 use std::{fmt, sync::Arc};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, Span, info_span};
 
 use super::board::Board;
 use super::breaker::Breaker;
-use super::dial::Dialer;
+use super::dial::{Address, Dialer};
 use super::sentinel::Sentinels;
 use crate::config::RedisConfig;
 use crate::error::Error;
@@ -38,7 +38,8 @@ pub(super) struct Link {
 
 /// Which server a link is to.
 pub(super) enum Server {
-    At(Box<Client>),
+    /// Where the URL says, or at an address that a cluster names.
+    At(Option<Address>),
     Master(Box<Sentinels>),
 }
 
@@ -110,10 +111,10 @@ impl From<Failure> for Error {
 }
 
 impl Server {
-    async fn find(&self) -> Result<Client, &'static str> {
+    async fn find(&self) -> Result<Option<Address>, &'static str> {
         match self {
-            Self::At(client) => Ok(Client::clone(client)),
-            Self::Master(sentinels) => sentinels.find().await,
+            Self::At(address) => Ok(address.clone()),
+            Self::Master(sentinels) => sentinels.find().await.map(Some),
         }
     }
 
@@ -136,7 +137,7 @@ impl Link {
         Self {
             server,
             dialer,
-            // Nothing that is kept needs the credentials again.
+            // The dialer alone needs the credentials.
             config: RedisConfig {
                 url: None,
                 ..config.clone()
@@ -262,8 +263,8 @@ impl Link {
     }
 
     async fn reach(&self) -> Result<MultiplexedConnection, &'static str> {
-        let client = self.server.find().await?;
-        let mut connection = self.dialer.connect(&client).await?;
+        let address = self.server.find().await?;
+        let mut connection = self.dialer.connect(address.as_ref()).await?;
         let probe = Cmd::ping();
         let probed = probe.query_async::<String>(&mut connection);
         match timeout(self.config.get_timeout, probed).await {

@@ -6,14 +6,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use redis::{Client, Cmd, FromRedisValue};
+use redis::{Cmd, FromRedisValue};
 
 use super::dial::{Address, Dialer};
 use crate::config::RedisConfig;
 use crate::error::Error;
 
 pub(super) struct Sentinels {
-    servers: Dialer,
     sentinels: Dialer,
     seeds: Vec<Address>,
     master_name: String,
@@ -23,23 +22,21 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    pub(super) fn new(config: &RedisConfig, servers: Dialer) -> Result<Self, Error> {
+    pub(super) fn new(config: &RedisConfig, servers: &Dialer) -> Result<Self, Error> {
         Ok(Self {
-            sentinels: servers.to_sentinels(config)?,
-            seeds: servers.seeds(config)?,
-            servers,
+            seeds: servers.seeds()?,
+            sentinels: servers.to_sentinels()?,
             master_name: config.sentinel_master.clone().unwrap_or_default(),
             first: AtomicUsize::new(0),
             master: Mutex::default(),
         })
     }
 
-    /// A client of the master that the first sentinel to answer names.
-    pub(super) async fn find(&self) -> Result<Client, &'static str> {
+    /// The master that the first sentinel to answer names.
+    pub(super) async fn find(&self) -> Result<Address, &'static str> {
         let address = self.ask().await?;
-        let client = self.servers.client_to(&address)?;
-        *self.master.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
-        Ok(client)
+        *self.master.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+        Ok(address)
     }
 
     /// Whether the sentinels now name another master than the one last found. No answer is no news.
