@@ -98,6 +98,7 @@ pub async fn start(
     }
 
     let request_cap = config.river.request_cap;
+    let leaving = memory.clone();
     let door = FrontDoor {
         dataset,
         memory,
@@ -127,7 +128,13 @@ pub async fn start(
     .granting(request_cap)
     .showing_config(in_force);
     let service = refract_wire::recommend::service(door, &rules.limits);
-    station.start(service, async { Ok(()) }).await
+    // What the last callers brought home is written before the process ends.
+    let last = async move {
+        if let Some(memory) = leaving {
+            memory.leave().await;
+        }
+    };
+    station.start_then(service, async { Ok(()) }, last).await
 }
 
 /// Bad certificates are refused here; a peer that is not there is not.

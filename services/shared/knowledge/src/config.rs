@@ -52,6 +52,10 @@ pub struct Config {
 
     /// Entries waiting to be written. Further ones are dropped and counted: the next miss writes them again.
     pub writes_queued_max: usize,
+    /// On the way out, time for the entries that are still queued to be written. The grace period of whoever stops the
+    /// process must have room for it behind the drain.
+    #[serde(with = "duration_text")]
+    pub flush_timeout: Duration,
     /// Refreshes at one time. Further ones are left to the next caller.
     pub refreshes_max: usize,
     /// Time for one refresh.
@@ -375,6 +379,7 @@ impl Default for Config {
             redis: RedisConfig::default(),
             writes_queued_max: 1024,
             refreshes_max: 16,
+            flush_timeout: Duration::from_secs(2),
             refresh_timeout: Duration::from_secs(10),
             refresh_retry: Duration::from_secs(5),
             flights_max: 1024,

@@ -1,6 +1,7 @@
 //! Putting the pipeline together, and the handle to what runs in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use refract_domain::{History, KnowledgeSource, Pair, TenantId, UserId};
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ pub struct Parts {
 pub struct Control {
     keys: Arc<Keys>,
     shelf: Arc<Shelf>,
+    flush_timeout: Duration,
 }
 
 /// The memory in front of `inner`, as configured, and its handle. Must be called inside a tokio runtime. Redis may be
@@ -80,7 +82,12 @@ pub fn open_with(
         ttl_unhelpful: config.ttl_unhelpful,
     };
     let cached = Cached::new(inner, Arc::clone(&keys), Arc::clone(&shelf), limits);
-    Ok((Arc::new(cached), Control { keys, shelf }))
+    let control = Control {
+        keys,
+        shelf,
+        flush_timeout: config.flush_timeout,
+    };
+    Ok((Arc::new(cached), control))
 }
 
 impl Control {
@@ -103,14 +110,31 @@ impl Control {
         self.keys.revisions.get()
     }
 
-    /// Returns when everything queued has been written: on the way out.
+    /// Returns when everything queued has been written, or has failed to be.
     pub async fn flush(&self) {
         self.shelf.flush().await;
     }
 
-    /// Erases what is remembered for one user of one tenant, whatever history, item and revision it was for: here at
-    /// once, in the store before this returns; answers to questions already asked are not remembered either. Other
-    /// processes may serve what they hold in their first level for another `l1_ttl`. How many entries the store had.
+    /// On the way out, when nobody asks any more: writes what is queued and gives leases back, for no longer than
+    /// `flush_timeout`. Whether that was enough.
+    pub async fn leave(&self) -> bool {
+        let written = tokio::time::timeout(self.flush_timeout, self.flush())
+            .await
+            .is_ok();
+        if !written {
+            tracing::warn!(
+                flush_timeout = ?self.flush_timeout,
+                "the knowledge store was too slow for what was queued: it is asked for again where it is missed"
+            );
+        }
+        written
+    }
+
+    /// Erases what is remembered for one user of one tenant, whatever history, item and revision it was for, before this
+    /// returns; answers to questions already asked are not remembered either. Other processes may serve what they hold in
+    /// their first level for another `l1_ttl`. How many entries the store had; after an error nothing is promised, and
+    /// asking again is safe. Entries that the store has lost track of are not counted: they stay its bytes for the rest of
+    /// their time, and are found by nobody.
     pub async fn erase(&self, tenant: &TenantId, user: &UserId) -> Result<u64, Error> {
         self.shelf.erase(&self.keys.ring.owner(tenant, user)).await
     }

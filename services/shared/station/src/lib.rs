@@ -82,6 +82,22 @@ impl Station {
         S::Future: Send + 'static,
         W: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        self.start_then(service, warm_up, async {}).await
+    }
+
+    /// As [`Station::start`]; when the last call is over `last` runs, bounded by itself, and is waited for.
+    pub async fn start_then<S, W, L>(self, service: S, warm_up: W, last: L) -> anyhow::Result<Running>
+    where
+        L: Future<Output = ()> + Send + 'static,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        W: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let (v1, v1alpha) = reflection::services(&[self.service, reflection::HEALTH_SERVICE]);
         let routes = Routes::new(service)
             .add_service(self.process.health().service())
@@ -93,6 +109,65 @@ impl Station {
             .conduct
             .layer(tower::util::option_layer(known).layer(routes.prepare()));
         let (address, server) = refract_net::serve(self.listen, conduct, self.process.signal()).await?;
-        self.process.start(address, server, warm_up).await
+        let life = async move {
+            server.await;
+            last.await;
+        };
+        self.process.start(address, life, warm_up).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll};
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Nothing;
+
+    impl NamedService for Nothing {
+        // Reflection knows what is in the protos, and nothing else.
+        const NAME: &'static str = reflection::RECOMMEND_SERVICE;
+    }
+
+    impl Service<Request<Body>> for Nothing {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            ready(Ok(Response::new(Body::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_last_is_waited_for_when_the_port_has_closed() {
+        let done = Arc::new(AtomicBool::new(false));
+        let process = process::Config {
+            drain: refract_resilience::drain::Config::brisk(),
+            ..process::Config::default()
+        };
+        let (listen, callers) = (ListenConfig::default(), callers::Config::default());
+        let station = Station::new("test", Nothing::NAME, listen, callers, process);
+        let last = {
+            let done = Arc::clone(&done);
+            async move {
+                tokio::task::yield_now().await;
+                done.store(true, Ordering::SeqCst);
+            }
+        };
+        let running = station.start_then(Nothing, async { Ok(()) }, last).await.unwrap();
+        running.ready().await.unwrap();
+        assert!(!done.load(Ordering::SeqCst), "it is still serving");
+        running.drain().await;
+        running.wait().await.unwrap();
+        assert!(done.load(Ordering::SeqCst));
     }
 }
