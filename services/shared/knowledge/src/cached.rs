@@ -13,6 +13,7 @@ use crate::key::{Key, Keys};
 use crate::metrics::{self, Lookup};
 use crate::revisions::Revisions;
 
+mod eras;
 mod gate;
 mod leased;
 mod recorded;

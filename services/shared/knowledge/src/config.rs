@@ -73,7 +73,8 @@ pub struct Config {
     /// How long a process waits for another one's answer, and at most half of its own time; then it asks anyway.
     #[serde(with = "duration_text")]
     pub lease_wait: Duration,
-    /// After a user was erased, how long nothing is remembered for them: longer than any question already asked may take.
+    /// After a user was erased, how long the process that did it keeps that in mind, so that it holds no answer to a question
+    /// asked before: longer than any question already asked may take.
     #[serde(with = "duration_text")]
     pub erase_fence: Duration,
 
@@ -378,8 +379,8 @@ impl Default for Config {
             memory_bytes_max: 64 << 20,
             redis: RedisConfig::default(),
             writes_queued_max: 1024,
-            refreshes_max: 16,
             flush_timeout: Duration::from_secs(2),
+            refreshes_max: 16,
             refresh_timeout: Duration::from_secs(10),
             refresh_retry: Duration::from_secs(5),
             flights_max: 1024,

@@ -1,8 +1,9 @@
 //! What makes stored bytes trustworthy: a fixed header, the body, and a seal over both.
 //!
 //! ```text
-//!  magic 4 · schema 2 · flags 2 · key digest 32 · created ms 8 · soft ms 8 · hard ms 8 · cost ms 4 · body length 4
-//!  body …                                                                             (little endian, 72 bytes)
+//!  magic 4 · schema 2 · flags 2 · key digest 32 · era 16 · created ms 8 · soft ms 8 · hard ms 8 · cost ms 4 ·
+//!  body length 4                                                                      (little endian, 88 bytes)
+//!  body …
 //!  HMAC-SHA-256 over all of the above, with the tenant's own credential               (32 bytes)
 //! ```
 //!
@@ -12,13 +13,14 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::era::Era;
 use crate::key::{Key, SCHEMA};
 
 /// Bytes around a body.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + SEAL_BYTES;
 
 const MAGIC: [u8; 4] = *b"RFKN";
-const HEADER_BYTES: usize = 72;
+const HEADER_BYTES: usize = 88;
 const SEAL_BYTES: usize = 32;
 
 /// When an entry was made and how long it is good for. All in milliseconds.
@@ -77,12 +79,13 @@ impl Corrupt {
     }
 }
 
-pub fn seal(key: &Key, times: Times, body: &[u8]) -> Vec<u8> {
+pub fn seal(key: &Key, era: Era, times: Times, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() + OVERHEAD_BYTES);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&SCHEMA.to_le_bytes());
     bytes.extend_from_slice(&[0; 2]);
     bytes.extend_from_slice(&key.digest().0);
+    bytes.extend_from_slice(era.bytes());
     bytes.extend_from_slice(&times.created_ms.to_le_bytes());
     bytes.extend_from_slice(&times.soft_ms.to_le_bytes());
     bytes.extend_from_slice(&times.hard_ms.to_le_bytes());
@@ -95,8 +98,9 @@ pub fn seal(key: &Key, times: Times, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The times and the body, or why these bytes are not an entry of this key.
-pub fn open<'a>(key: &Key, bytes: &'a [u8], bytes_max: usize) -> Result<(Times, &'a [u8]), Corrupt> {
+/// The era, the times and the body, or why these bytes are not an entry of this key. Whether the era still runs is the
+/// caller's to know.
+pub fn open<'a>(key: &Key, bytes: &'a [u8], bytes_max: usize) -> Result<(Era, Times, &'a [u8]), Corrupt> {
     if bytes.len() > bytes_max {
         return Err(Corrupt::TooLong);
     }
@@ -111,6 +115,7 @@ pub fn open<'a>(key: &Key, bytes: &'a [u8], bytes_max: usize) -> Result<(Times, 
     if header.take::<32>()? != key.digest().0 {
         return Err(Corrupt::Key);
     }
+    let era = Era::of_bytes(header.take()?);
     let times = Times {
         created_ms: u64::from_le_bytes(header.take()?),
         soft_ms: u64::from_le_bytes(header.take()?),
@@ -128,7 +133,7 @@ pub fn open<'a>(key: &Key, bytes: &'a [u8], bytes_max: usize) -> Result<(Times, 
     if times.soft_ms > times.hard_ms {
         return Err(Corrupt::Times);
     }
-    Ok((times, body))
+    Ok((era, times, body))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -155,6 +160,7 @@ mod tests {
     use crate::revisions::Revisions;
     use crate::tests::support::pair;
 
+    const ERA: Era = Era::NOBODYS;
     const TIMES: Times = Times {
         created_ms: 1_700_000_000_000,
         soft_ms: 10,
@@ -176,9 +182,12 @@ mod tests {
 
     #[test]
     fn what_was_sealed_is_opened_by_its_own_key_only() {
-        let sealed = seal(&key("a", "ann"), TIMES, b"body");
+        let sealed = seal(&key("a", "ann"), ERA, TIMES, b"body");
         assert_eq!(sealed.len(), b"body".len() + OVERHEAD_BYTES);
-        assert_eq!(open(&key("a", "ann"), &sealed, 1024), Ok((TIMES, &b"body"[..])));
+        assert_eq!(
+            open(&key("a", "ann"), &sealed, 1024),
+            Ok((ERA, TIMES, &b"body"[..]))
+        );
         assert_eq!(open(&key("a", "bob"), &sealed, 1024), Err(Corrupt::Key));
         assert_eq!(open(&key("b", "ann"), &sealed, 1024), Err(Corrupt::Key));
     }
@@ -192,7 +201,7 @@ mod tests {
             revisions: &Revisions::default(),
             language: "",
         }));
-        let mut forged = seal(&forger, TIMES, b"lies");
+        let mut forged = seal(&forger, ERA, TIMES, b"lies");
         forged[8..40].copy_from_slice(&honest.digest().0);
         assert_eq!(open(&honest, &forged, 1024), Err(Corrupt::Seal));
     }
@@ -200,11 +209,12 @@ mod tests {
     #[test]
     fn sizes_and_contradicting_times_are_refused() {
         let key = key("a", "ann");
-        let sealed = seal(&key, TIMES, &[7; 100]);
+        let sealed = seal(&key, ERA, TIMES, &[7; 100]);
         assert_eq!(open(&key, &sealed, sealed.len() - 1), Err(Corrupt::TooLong));
         assert_eq!(open(&key, &[], 1024), Err(Corrupt::TooShort));
         let contradiction = seal(
             &key,
+            ERA,
             Times {
                 soft_ms: 2,
                 hard_ms: 1,
@@ -218,7 +228,7 @@ mod tests {
     #[test]
     fn every_single_flipped_bit_and_every_cut_is_noticed() {
         let key = key("a", "ann");
-        let sealed = seal(&key, TIMES, b"some knowledge");
+        let sealed = seal(&key, ERA, TIMES, b"some knowledge");
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -240,11 +250,12 @@ mod tests {
         #[test]
         fn any_body_and_times_survive(
             body in proptest::collection::vec(any::<u8>(), 0..300),
-            created_ms: u64, soft_ms: u64, more in 0..u64::MAX, cost_ms: u32,
+            era: [u8; Era::BYTES], created_ms: u64, soft_ms: u64, more in 0..u64::MAX, cost_ms: u32,
         ) {
             let times = Times { created_ms, soft_ms, hard_ms: soft_ms.saturating_add(more), cost_ms };
-            let sealed = seal(&key("a", "ann"), times, &body);
-            prop_assert_eq!(open(&key("a", "ann"), &sealed, 1024), Ok((times, &body[..])));
+            let era = Era::of_bytes(era);
+            let sealed = seal(&key("a", "ann"), era, times, &body);
+            prop_assert_eq!(open(&key("a", "ann"), &sealed, 1024), Ok((era, times, &body[..])));
         }
 
         #[test]
@@ -252,7 +263,7 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..100),
             position: proptest::sample::Index, patch in proptest::collection::vec(any::<u8>(), 1..40),
         ) {
-            let sealed = seal(&key("a", "ann"), TIMES, &body);
+            let sealed = seal(&key("a", "ann"), ERA, TIMES, &body);
             let mut mutated = sealed.clone();
             let at = position.index(mutated.len());
             let end = (at + patch.len()).min(mutated.len());

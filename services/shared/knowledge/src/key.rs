@@ -15,7 +15,7 @@ use crate::digest::{self, ItemDigest};
 use crate::revisions::{CurrentRevisions, Revisions};
 
 /// Raised whenever the key's make-up, the envelope or the body changes meaning.
-pub const SCHEMA: u16 = 1;
+pub const SCHEMA: u16 = 2;
 
 /// All 256 bits of a key; the name in the store shows 160 of them, the envelope holds all.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,6 +11,7 @@
 //!
 //! * [`digest`] and [`key`]: which question this is; two questions share an entry only if their answers may be shared.
 //! * [`envelope`]: what makes stored bytes trustworthy.
+//! * [`era`]: what ends when a user is erased.
 //! * [`store`]: where they lie (process memory, Redis), one [`store::Store`] trait, one conformance suite.
 //! * [`Cached`], [`Coalesced`]: `KnowledgeSource`s that wrap one and are one. [`open`] builds the whole pipeline.
 
@@ -22,6 +23,7 @@ pub mod codec;
 pub mod config;
 pub mod digest;
 pub mod envelope;
+pub mod era;
 pub mod error;
 pub mod key;
 pub mod metrics;
@@ -37,6 +39,7 @@ pub use clock::Clock;
 pub use coalesced::Coalesced;
 pub use codec::Codec;
 pub use config::{Config, RedisConfig, RedisMode, Secret, StoreKind};
+pub use era::Era;
 pub use error::Error;
 pub use key::{Key, Keyring, Keys};
 pub use open::{Control, Parts, open, open_with};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::era::Era;
 use crate::error::Error;
 
 mod memory;
@@ -45,12 +46,29 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Puts something in the empty place for a while; whether the place was empty. Of many who try at once, one succeeds.
     async fn claim(&self, name: &str, ttl: Duration) -> Result<bool, Error>;
 
-    /// Like `put`, for an entry that [`erase`](Self::erase) finds by its owner. `name` is `owner`, a colon and the rest.
-    async fn put_for(&self, owner: &str, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error>;
+    /// The owner's era that runs, else a new one for at least `lasts`. It outlives what is put under it; a store that
+    /// loses it nevertheless begins another.
+    async fn era(&self, owner: &str, lasts: Duration) -> Result<Era, Error>;
 
-    /// Removes whatever was put for this owner, and for as long as `fence` whatever still arrives for it. How many
-    /// entries there were.
-    async fn erase(&self, owner: &str, fence: Duration) -> Result<u64, Error>;
+    /// Like `put`, for an entry that [`erase`](Self::erase) finds by its owner. `name` is `owner`, a colon and the rest.
+    /// Under an era that is over nothing is kept.
+    async fn put_for(
+        &self,
+        owner: &str,
+        era: Era,
+        name: &str,
+        value: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<(), Error>;
+
+    /// Ends the owner's era, once and for all, then removes what was put under it. How many entries were found: a store
+    /// that has lost track of some keeps their bytes for the rest of their time, under an era that is over.
+    async fn erase(&self, owner: &str) -> Result<u64, Error>;
 
     fn health(&self) -> watch::Receiver<Health>;
+}
+
+/// Where an owner's era is kept, beside their entries.
+fn era_of(owner: &str) -> String {
+    format!("{owner}:era")
 }

@@ -3,8 +3,10 @@
 pub(crate) mod support;
 
 mod coalescing;
+mod erasing;
 mod fleet;
 mod memory;
 mod redis;
+mod scripted;
 mod sharing;
 mod topology;

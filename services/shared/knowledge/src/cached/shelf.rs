@@ -4,16 +4,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join;
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use refract_domain::{Freshness, Knowledge};
 use tokio::time::Instant;
 
+use super::eras::{Eras, Seen};
 use super::writer::{Put, Writer};
 use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::config::Config;
 use crate::envelope::{self, Corrupt, Times};
+use crate::era::Era;
 use crate::key::{Key, KeyDigest, Keys};
 use crate::metrics;
 use crate::revisions::Revisions;
@@ -49,8 +52,8 @@ pub(crate) struct Shelf {
     l1_ttl: Duration,
     entry_bytes_max: usize,
     lease_ttl: Duration,
-    erase_fence: Duration,
-    /// Owners erased a moment ago by this process, until when nothing is taken for them.
+    eras: Eras,
+    /// Owners erased a moment ago by this process, and when that was done.
     erased: Cache<String, Instant>,
     /// When the store was last asked for the revisions and had none.
     asked: Mutex<Option<Instant>>,
@@ -64,6 +67,14 @@ struct Held {
     owner: Option<Arc<str>>,
     until: Instant,
     bytes: u32,
+}
+
+/// What was known when a question was asked, so that its answer does not undo an erasure since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    at: Instant,
+    /// `None` where the store did not say: then it is given nothing.
+    era: Option<Era>,
 }
 
 /// A question held for all processes that share the store; given back when it is dropped.
@@ -109,6 +120,7 @@ impl Shelf {
         Self {
             first,
             writer: Writer::spawn(Arc::clone(&store), config.writes_queued_max),
+            eras: Eras::new(config, Arc::clone(&store)),
             store,
             codec,
             clock,
@@ -118,7 +130,6 @@ impl Shelf {
             l1_ttl: config.l1_ttl,
             entry_bytes_max: config.entry_bytes_max,
             lease_ttl: config.lease_ttl,
-            erase_fence: config.erase_fence,
             erased: Cache::builder()
                 .max_capacity(OWNERS_ERASED_MAX)
                 .time_to_live(config.erase_fence)
@@ -149,21 +160,44 @@ impl Shelf {
 
     /// What the store knows, whatever the first level says.
     pub(crate) async fn find_stored(&self, key: &Key) -> Found {
-        let bytes = match self.store.get(key.name()).await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Found::Nothing,
-            Err(_) => return Found::Failed,
+        let (bytes, running) = join(self.store.get(key.name()), self.era(key.owner())).await;
+        let (bytes, running) = match (bytes, running) {
+            (Ok(Some(bytes)), Some(running)) => (bytes, running),
+            (Ok(None), _) => return Found::Nothing,
+            (Err(_), _) | (_, None) => return Found::Failed,
         };
         match self.read(key, &bytes) {
-            Ok(entry) => {
+            // Of a user who was erased since.
+            Ok((era, _)) if era != running.era => Found::Nothing,
+            Ok((_, entry)) => {
                 let entry = Arc::new(entry);
-                self.hold(key, &entry, bytes.len()).await;
-                Found::Entry(entry)
+                match self.hold(key, &entry, bytes.len(), running.at).await {
+                    true => Found::Entry(entry),
+                    false => Found::Nothing,
+                }
             }
             Err(corrupt) => {
                 metrics::corrupt(corrupt.reason());
                 Found::Corrupt
             }
+        }
+    }
+
+    /// To be called before a question of theirs goes to the source.
+    pub(super) async fn asked(&self, owner: Option<&str>) -> Asked {
+        let at = Instant::now();
+        let era = self.era(owner).await.map(|seen| seen.era);
+        Asked { at, era }
+    }
+
+    /// The era that an entry must be of to be found; `None` where the store does not say.
+    async fn era(&self, owner: Option<&str>) -> Option<Seen> {
+        match owner {
+            Some(owner) => self.eras.of(owner).await,
+            None => Some(Seen {
+                era: Era::NOBODYS,
+                at: Instant::now(),
+            }),
         }
     }
 
@@ -186,7 +220,7 @@ impl Shelf {
     }
 
     /// Into the first level now, into the store when its turn comes.
-    pub(crate) async fn put(&self, key: &Key, knowledge: &Knowledge, cost: Duration) {
+    pub(super) async fn put(&self, key: &Key, knowledge: &Knowledge, asked: Asked, cost: Duration) {
         let knowledge = Knowledge {
             freshness: Freshness::Fresh,
             ..knowledge.clone()
@@ -199,22 +233,23 @@ impl Shelf {
             hard_ms: millis(hard),
             cost_ms: u32::try_from(cost.as_millis()).unwrap_or(u32::MAX),
         };
-        let value = envelope::seal(key, times, &(self.codec.encode)(&knowledge));
+        let era = asked.era.unwrap_or(Era::NOBODYS);
+        let value = envelope::seal(key, era, times, &(self.codec.encode)(&knowledge));
         if value.len() > self.entry_bytes_max {
             metrics::write("too_large");
             return;
         }
-        if let Some(owner) = key.owner()
-            && let Some(until) = self.erased.get(owner).await
-            && Instant::now() < until
-        {
+        let entry = Arc::new(Entry { knowledge, times });
+        if !self.hold(key, &entry, value.len(), asked.at).await {
             metrics::write("erased");
             return;
         }
-        self.hold(key, &Arc::new(Entry { knowledge, times }), value.len())
-            .await;
+        if asked.era.is_none() {
+            metrics::write("failed");
+            return;
+        }
         self.writer.put(Put {
-            owner: key.owner().map(str::to_owned),
+            owner: key.owner().map(|owner| (owner.to_owned(), era)),
             name: key.name().to_owned(),
             value,
             ttl: hard,
@@ -224,9 +259,10 @@ impl Shelf {
     /// Everything remembered for this owner, here and in the store, and what is still on its way. How many entries the
     /// store had.
     pub(crate) async fn erase(&self, owner: &str) -> Result<u64, crate::Error> {
-        self.erased
-            .insert(owner.to_owned(), Instant::now() + self.erase_fence)
-            .await;
+        let erased = self.store.erase(owner).await;
+        // From here on: whoever asked the store before may hold what it said only now.
+        self.erased.insert(owner.to_owned(), Instant::now()).await;
+        self.eras.forget(owner).await;
         if let Some(first) = &self.first {
             let theirs = first
                 .iter()
@@ -237,7 +273,7 @@ impl Shelf {
                 first.invalidate(&*digest).await;
             }
         }
-        self.store.erase(owner, self.erase_fence).await
+        erased
     }
 
     pub(crate) async fn forget(&self, key: &Key) -> Result<(), crate::Error> {
@@ -267,7 +303,7 @@ impl Shelf {
         let key = keys.ring.revisions_key();
         let bytes = self.store.get(key.name()).await.ok()?;
         let remembered = bytes.and_then(|bytes| match envelope::open(&key, &bytes, self.entry_bytes_max) {
-            Ok((_, body)) => Revisions::decode(body),
+            Ok((_, _, body)) => Revisions::decode(body),
             Err(corrupt) => {
                 metrics::corrupt(corrupt.reason());
                 None
@@ -295,7 +331,7 @@ impl Shelf {
             cost_ms: 0,
         };
         let key = keys.ring.revisions_key();
-        let value = envelope::seal(&key, times, &revisions.encode());
+        let value = envelope::seal(&key, Era::NOBODYS, times, &revisions.encode());
         self.writer.put(Put {
             owner: None,
             name: key.name().to_owned(),
@@ -304,26 +340,35 @@ impl Shelf {
         });
     }
 
-    fn read(&self, key: &Key, bytes: &[u8]) -> Result<Entry, Corrupt> {
-        let (times, body) = envelope::open(key, bytes, self.entry_bytes_max)?;
+    fn read(&self, key: &Key, bytes: &[u8]) -> Result<(Era, Entry), Corrupt> {
+        let (era, times, body) = envelope::open(key, bytes, self.entry_bytes_max)?;
         if times.created_ms > self.clock.now_ms().saturating_add(millis(CLOCK_SKEW_MAX)) {
             return Err(Corrupt::Future);
         }
         let knowledge = (self.codec.decode)(body).ok_or(Corrupt::Body)?;
-        Ok(Entry { knowledge, times })
+        Ok((era, Entry { knowledge, times }))
     }
 
-    async fn hold(&self, key: &Key, entry: &Arc<Entry>, bytes: usize) {
+    /// Puts what was known at `since` into the first level for what is left of its time there; whether its owner has not
+    /// been erased after that.
+    async fn hold(&self, key: &Key, entry: &Arc<Entry>, bytes: usize, since: Instant) -> bool {
         if let Some(first) = &self.first {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let held = Held {
                 entry: Arc::clone(entry),
                 owner: key.owner().map(Arc::from),
-                until: Instant::now() + self.l1_ttl,
+                until: since + self.l1_ttl,
                 bytes,
             };
             first.insert(*key.digest(), held).await;
         }
+        // After the entry, so that of an erasure at the same time one of the two sees the other.
+        let Some(owner) = key.owner() else { return true };
+        let stays = self.erased.get(owner).await.is_none_or(|at| at < since);
+        if !stays && let Some(first) = &self.first {
+            first.invalidate(key.digest()).await;
+        }
+        stays
     }
 }
 

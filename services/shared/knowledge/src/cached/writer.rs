@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::era::Era;
 use crate::metrics;
 use crate::store::Store;
 
@@ -29,7 +30,7 @@ enum Job {
 /// An entry on its way to the store.
 #[derive(Debug)]
 pub(super) struct Put {
-    pub(super) owner: Option<String>,
+    pub(super) owner: Option<(String, Era)>,
     pub(super) name: String,
     pub(super) value: Vec<u8>,
     pub(super) ttl: Duration,
@@ -100,7 +101,7 @@ async fn put(store: &dyn Store, put: Put) {
         ttl,
     } = put;
     let written = match owner {
-        Some(owner) => store.put_for(&owner, &name, value, ttl).await,
+        Some((owner, era)) => store.put_for(&owner, era, &name, value, ttl).await,
         None => store.put(&name, value, ttl).await,
     };
     // The reason is counted by the store.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
+use crate::era::Era;
 use crate::store::{Health, Store};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -25,7 +26,8 @@ pub async fn check(store: &dyn Store) {
     many_at_once_do_not_mix(store).await;
     one_claim_at_a_time(store).await;
     an_owner_is_erased_and_nobody_else(store).await;
-    what_arrives_after_an_erasure_is_turned_back_for_a_while(store).await;
+    an_era_is_one_owners_and_lasts_as_long_as_what_is_put_under_it(store).await;
+    what_arrives_under_an_era_that_is_over_is_turned_back(store).await;
 }
 
 async fn it_comes_up(store: &dyn Store) {
@@ -169,9 +171,16 @@ async fn one_claim_at_a_time(store: &dyn Store) {
     assert!(claim(LONG).await, "run out");
 }
 
-async fn put_for(store: &dyn Store, owner: &str, rest: &str) {
+async fn era(store: &dyn Store, owner: &str, lasts: Duration) -> Era {
     store
-        .put_for(owner, &format!("{owner}:{rest}"), b"value".to_vec(), LONG)
+        .era(owner, lasts)
+        .await
+        .expect("a store that is up must name an era")
+}
+
+async fn put_for(store: &dyn Store, owner: &str, era: Era, rest: &str) {
+    store
+        .put_for(owner, era, &format!("{owner}:{rest}"), b"value".to_vec(), LONG)
         .await
         .expect("a store that is up must take values");
 }
@@ -179,31 +188,54 @@ async fn put_for(store: &dyn Store, owner: &str, rest: &str) {
 async fn an_owner_is_erased_and_nobody_else(store: &dyn Store) {
     let owners = ["x:{t:u1}", "x:{t:u2}", "x:{t:u11}"];
     for owner in owners {
+        let era = era(store, owner, LONG).await;
         for n in 0..40 {
-            put_for(store, owner, &n.to_string()).await;
+            put_for(store, owner, era, &n.to_string()).await;
         }
     }
     store.remove("x:{t:u1}:7").await.expect("removing must work");
-    let erased = store.erase(owners[0], SHORT).await.expect("erasing must work");
+    let erased = store.erase(owners[0]).await.expect("erasing must work");
     assert_eq!(erased, 39);
     for n in 0..40 {
         assert_eq!(get(store, &format!("x:{{t:u1}}:{n}")).await, None);
         assert!(get(store, &format!("x:{{t:u2}}:{n}")).await.is_some());
         assert!(get(store, &format!("x:{{t:u11}}:{n}")).await.is_some());
     }
-    let again = store.erase(owners[0], SHORT).await.expect("erasing must work");
+    let again = store.erase(owners[0]).await.expect("erasing must work");
     assert_eq!(again, 0, "there is nothing left");
 }
 
-async fn what_arrives_after_an_erasure_is_turned_back_for_a_while(store: &dyn Store) {
-    put_for(store, "x:{t:u3}", "1").await;
-    let fence = SHORT * 10;
-    store.erase("x:{t:u3}", fence).await.expect("erasing must work");
-    put_for(store, "x:{t:u3}", "2").await;
-    assert_eq!(get(store, "x:{t:u3}:2").await, None);
-    sleep(fence * 2).await;
-    put_for(store, "x:{t:u3}", "3").await;
-    assert!(get(store, "x:{t:u3}:3").await.is_some());
+async fn an_era_is_one_owners_and_lasts_as_long_as_what_is_put_under_it(store: &dyn Store) {
+    let (four, five) = ("x:{t:u4}", "x:{t:u5}");
+    let first = era(store, four, SHORT).await;
+    assert!(
+        first != era(store, five, SHORT).await,
+        "owners have eras of their own"
+    );
+    assert!(first == era(store, four, SHORT).await, "an era runs on");
+    put_for(store, four, first, "1").await;
+    let many = join_all((0..20).map(|_| era(store, "x:{t:u6}", LONG))).await;
+    assert!(
+        many.iter().all(|one| *one == many[0]),
+        "many at once begin one era"
+    );
+    sleep(SHORT * 3).await;
+    assert!(first == era(store, four, SHORT).await, "an entry keeps its era");
+    store.erase(four).await.expect("erasing must work");
+    assert!(first != era(store, four, SHORT).await, "erasing ends an era");
+}
+
+async fn what_arrives_under_an_era_that_is_over_is_turned_back(store: &dyn Store) {
+    let before = era(store, "x:{t:u3}", LONG).await;
+    put_for(store, "x:{t:u3}", before, "1").await;
+    store.erase("x:{t:u3}").await.expect("erasing must work");
+    put_for(store, "x:{t:u3}", before, "2").await;
+    assert_eq!(get(store, "x:{t:u3}:2").await, None, "no era runs");
+    let after = era(store, "x:{t:u3}", LONG).await;
+    put_for(store, "x:{t:u3}", before, "3").await;
+    assert_eq!(get(store, "x:{t:u3}:3").await, None, "another era runs");
+    put_for(store, "x:{t:u3}", after, "4").await;
+    assert!(get(store, "x:{t:u3}:4").await.is_some());
 }
 
 async fn get(store: &dyn Store, name: &str) -> Option<Vec<u8>> {

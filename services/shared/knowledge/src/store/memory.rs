@@ -8,23 +8,23 @@ use async_trait::async_trait;
 use moka::Expiry;
 use moka::future::Cache;
 use moka::notification::RemovalCause;
+use moka::ops::compute::{CompResult, Op};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::era::Era;
 use crate::error::Error;
 use crate::metrics;
-use crate::store::{Health, Store};
+use crate::store::{Health, Store, era_of};
 
 /// What an entry costs besides its own bytes: map, policy and allocation, roughly.
 const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
-/// Owners whose erasure is kept in mind.
-const OWNERS_ERASED_MAX: u64 = 10_000;
+/// Entries' times are stretched and shrunk by at most half: three times one of them outlives every other.
+const ERA_OUTLIVES: u32 = 3;
 
 pub struct MemoryStore {
     entries: Cache<String, Held>,
-    /// Owners that were erased a moment ago, until when nothing is taken for them.
-    erased: Cache<String, Instant>,
     health: watch::Sender<Health>,
 }
 
@@ -60,7 +60,6 @@ impl MemoryStore {
         metrics::store_up(true);
         Self {
             entries,
-            erased: Cache::builder().max_capacity(OWNERS_ERASED_MAX).build(),
             health: watch::Sender::new(Health::Up),
         }
     }
@@ -94,26 +93,48 @@ impl Store for MemoryStore {
         Ok(entry.is_fresh())
     }
 
-    async fn put_for(&self, owner: &str, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error> {
-        let held = Held {
+    async fn era(&self, owner: &str, lasts: Duration) -> Result<Era, Error> {
+        let begun = Era::begin();
+        let is_over = |there: &Held| there.until <= Instant::now();
+        let place = self.entries.entry(era_of(owner));
+        let running = place
+            .or_insert_with_if(std::future::ready(held(begun.bytes().to_vec(), lasts)), is_over)
+            .await;
+        let bytes = <[u8; Era::BYTES]>::try_from(&*running.into_value().value);
+        Ok(bytes.map_or(begun, Era::of_bytes))
+    }
+
+    async fn put_for(
+        &self,
+        owner: &str,
+        era: Era,
+        name: &str,
+        value: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let entry = Held {
             is_owned: true,
             ..held(value, ttl)
         };
-        self.entries.insert(name.to_owned(), held).await;
+        self.entries.insert(name.to_owned(), entry).await;
         // After the entry, so that of an erasure at the same time one of the two sees the other.
-        if self
-            .erased
-            .get(owner)
-            .await
-            .is_some_and(|until| Instant::now() < until)
-        {
+        let lasting = held(era.bytes().to_vec(), ttl.saturating_mul(ERA_OUTLIVES));
+        let outlive = |there: Option<moka::Entry<String, Held>>| {
+            let runs = there.is_some_and(|there| {
+                let there = there.value();
+                *there.value == *lasting.value && Instant::now() < there.until
+            });
+            std::future::ready(if runs { Op::Put(lasting) } else { Op::Nop })
+        };
+        let place = self.entries.entry(era_of(owner));
+        if !matches!(place.and_compute_with(outlive).await, CompResult::ReplacedWith(_)) {
             self.remove(name).await?;
         }
         Ok(())
     }
 
-    async fn erase(&self, owner: &str, fence: Duration) -> Result<u64, Error> {
-        self.erased.insert(owner.to_owned(), Instant::now() + fence).await;
+    async fn erase(&self, owner: &str) -> Result<u64, Error> {
+        self.remove(&era_of(owner)).await?;
         let is_theirs = |name: &str| name.strip_prefix(owner).is_some_and(|rest| rest.starts_with(':'));
         let theirs = self.entries.iter();
         let theirs = theirs.filter(|(name, held)| held.is_owned && is_theirs(name));

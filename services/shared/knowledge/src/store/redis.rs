@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::config::{RedisConfig, RedisMode};
+use crate::era::Era;
 use crate::error::Error;
 use crate::store::{Health, Store};
 
@@ -78,6 +79,15 @@ impl RedisStore {
         })
     }
 
+    /// Whether the place was empty.
+    async fn set_if_empty(&self, name: &str, value: &[u8], ttl: Duration) -> Result<bool, Error> {
+        let mut command = Cmd::new();
+        command.arg("SET").arg(name).arg(value).arg("NX");
+        command.arg("PX").arg(millis(ttl));
+        let taken: Option<String> = self.run(name, "claim", &command, self.get_timeout).await?;
+        Ok(taken.is_some())
+    }
+
     /// Runs a command about `name`, wherever that lies.
     async fn run<T: FromRedisValue>(
         &self,
@@ -115,19 +125,26 @@ impl Store for RedisStore {
     }
 
     async fn claim(&self, name: &str, ttl: Duration) -> Result<bool, Error> {
-        let mut command = Cmd::new();
-        command.arg("SET").arg(name).arg("1").arg("NX");
-        command.arg("PX").arg(millis(ttl));
-        let taken: Option<String> = self.run(name, "claim", &command, self.get_timeout).await?;
-        Ok(taken.is_some())
+        self.set_if_empty(name, b"1", ttl).await
     }
 
-    async fn put_for(&self, owner: &str, name: &str, value: Vec<u8>, ttl: Duration) -> Result<(), Error> {
-        self.put_indexed(owner, name, value, ttl).await
+    async fn era(&self, owner: &str, lasts: Duration) -> Result<Era, Error> {
+        self.era_or_begin(owner, lasts).await
     }
 
-    async fn erase(&self, owner: &str, fence: Duration) -> Result<u64, Error> {
-        self.erase_indexed(owner, fence).await
+    async fn put_for(
+        &self,
+        owner: &str,
+        era: Era,
+        name: &str,
+        value: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        self.put_indexed(owner, era, name, value, ttl).await
+    }
+
+    async fn erase(&self, owner: &str) -> Result<u64, Error> {
+        self.erase_indexed(owner).await
     }
 
     fn health(&self) -> watch::Receiver<Health> {

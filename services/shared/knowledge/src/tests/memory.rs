@@ -12,7 +12,7 @@ use tokio::time::{advance, sleep};
 
 use super::support::{Oracle, codec, config, context, history, item, pair, paused_clock, pipeline};
 use crate::store::{Health, MemoryStore};
-use crate::{Config, Parts, Store, open_with};
+use crate::{Config, Era, Parts, Store, open_with};
 
 fn store() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(10_000, 16 << 20))
@@ -497,11 +497,16 @@ impl Store for Bad {
         Err(crate::Error::StoreUnavailable)
     }
 
-    async fn put_for(&self, _: &str, _: &str, _: Vec<u8>, _: Duration) -> Result<(), crate::Error> {
+    async fn era(&self, _: &str, _: Duration) -> Result<Era, crate::Error> {
+        let knows_any = self.0.is_some();
+        knows_any.then(Era::begin).ok_or(crate::Error::StoreUnavailable)
+    }
+
+    async fn put_for(&self, _: &str, _: Era, _: &str, _: Vec<u8>, _: Duration) -> Result<(), crate::Error> {
         Err(crate::Error::StoreUnavailable)
     }
 
-    async fn erase(&self, _: &str, _: Duration) -> Result<u64, crate::Error> {
+    async fn erase(&self, _: &str) -> Result<u64, crate::Error> {
         Err(crate::Error::StoreUnavailable)
     }
 
@@ -609,4 +614,72 @@ async fn a_different_secret_reads_nothing_of_ours() {
 fn a_pipeline_outside_a_runtime_is_an_error_and_no_panic() {
     let opened = crate::open(&Config::default(), codec(), Oracle::new(Duration::ZERO));
     assert!(matches!(opened.err(), Some(crate::Error::NoRuntime)));
+}
+
+/// A store that never gets a write done.
+#[derive(Debug)]
+struct Stuck(Bad);
+
+#[async_trait]
+impl Store for Stuck {
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, crate::Error> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, _: &str, _: Vec<u8>, _: Duration) -> Result<(), crate::Error> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), crate::Error> {
+        self.0.remove(name).await
+    }
+
+    async fn claim(&self, name: &str, ttl: Duration) -> Result<bool, crate::Error> {
+        self.0.claim(name, ttl).await
+    }
+
+    async fn era(&self, owner: &str, lasts: Duration) -> Result<Era, crate::Error> {
+        self.0.era(owner, lasts).await
+    }
+
+    async fn put_for(&self, _: &str, _: Era, _: &str, _: Vec<u8>, _: Duration) -> Result<(), crate::Error> {
+        std::future::pending().await
+    }
+
+    async fn erase(&self, owner: &str) -> Result<u64, crate::Error> {
+        self.0.erase(owner).await
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.0.health()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_waits_for_what_is_queued_and_no_longer_than_it_may() {
+    let oracle = Oracle::new(Duration::ZERO);
+    let good: Arc<dyn Store> = Arc::new(MemoryStore::new(1000, 1 << 20));
+    let bad = Bad(Some(vec![]), watch::Sender::new(Health::Up));
+    let stuck: Arc<dyn Store> = Arc::new(Stuck(bad));
+    for (store, in_time) in [(good, true), (stuck, false)] {
+        let clock = paused_clock();
+        let (source, control) = pipeline(&config(), &store, &clock, &oracle);
+        source
+            .consult(&pair("ann", "heat"), &history(), &context())
+            .await
+            .unwrap();
+        let began = tokio::time::Instant::now();
+        assert_eq!(control.leave().await, in_time);
+        assert!(began.elapsed() <= config().flush_timeout + Duration::from_millis(1));
+        if in_time {
+            // Another life of the deployment finds it.
+            let asked = oracle.asked();
+            let (source, _control) = pipeline(&config(), &store, &clock, &oracle);
+            source
+                .consult(&pair("ann", "heat"), &history(), &context())
+                .await
+                .unwrap();
+            assert_eq!(oracle.asked(), asked);
+        }
+    }
 }

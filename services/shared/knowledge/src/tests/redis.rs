@@ -55,7 +55,7 @@ async fn names(connection: &mut ::redis::aio::MultiplexedConnection) -> Vec<Stri
         .await
         .unwrap();
     names.retain(|name| {
-        !name.contains("{revisions}") && !name.ends_with(":index") && !name.ends_with(":lease")
+        !name.contains("{revisions}") && ![":index", ":era", ":lease"].iter().any(|end| name.ends_with(end))
     });
     names.sort();
     names
@@ -152,8 +152,8 @@ async fn no_user_id_is_in_redis_and_entries_have_a_time_to_live() {
         .unwrap();
     assert_eq!(
         names.len(),
-        3,
-        "the entry, its index and the revisions: {names:?}"
+        4,
+        "the entry, its index, its era and the revisions: {names:?}"
     );
     for name in names {
         assert!(name.starts_with("x:{") && !name.contains("ann"), "{name}");

@@ -202,8 +202,8 @@ async fn redis_holds_nothing_of_an_erased_user_and_no_more_entries_than_it_may()
     control.flush().await;
     assert_eq!(
         redis.names().await.len(),
-        2 * 31 + 1,
-        "entries, two indices, revisions"
+        2 * 32 + 1,
+        "entries, two indices, two eras, revisions"
     );
     let erased = control
         .erase(&TenantId::default(), &UserId::new("ann"))
@@ -211,11 +211,7 @@ async fn redis_holds_nothing_of_an_erased_user_and_no_more_entries_than_it_may()
         .unwrap();
     assert_eq!(erased, 30);
     let left = redis.names().await;
-    assert_eq!(
-        left.len(),
-        31 + 1 + 1,
-        "bob's, the revisions and the fence: {left:?}"
-    );
+    assert_eq!(left.len(), 32 + 1, "bob's and the revisions: {left:?}");
 
     let few = RedisConfig {
         url: Some(redis.url()),
@@ -224,10 +220,11 @@ async fn redis_holds_nothing_of_an_erased_user_and_no_more_entries_than_it_may()
         ..RedisConfig::default()
     };
     let store = RedisStore::open(&few).unwrap();
+    let era = store.era("x:{t:u}", Duration::from_secs(600)).await.unwrap();
     for n in 0..25 {
         let ttl = Duration::from_secs(600 + n);
         let name = format!("x:{{t:u}}:{n}");
-        store.put_for("x:{t:u}", &name, vec![1], ttl).await.unwrap();
+        store.put_for("x:{t:u}", era, &name, vec![1], ttl).await.unwrap();
     }
     let theirs = redis.names().await;
     let mut theirs: Vec<_> = theirs
@@ -235,7 +232,7 @@ async fn redis_holds_nothing_of_an_erased_user_and_no_more_entries_than_it_may()
         .filter_map(|name| name.strip_prefix("x:{t:u}:"))
         .collect();
     theirs.sort_unstable();
-    assert_eq!(theirs.len(), 11, "ten entries and the index: {theirs:?}");
+    assert_eq!(theirs.len(), 12, "ten entries, the index and the era: {theirs:?}");
     assert!(
         theirs.contains(&"24") && !theirs.contains(&"14"),
         "the last to expire stay"

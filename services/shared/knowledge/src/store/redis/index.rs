@@ -1,35 +1,38 @@
-//! Which entries an owner has, so that they can be erased: a sorted set beside them, by the time they expire.
+//! An owner's era, and which entries they have, so that they can be erased: a sorted set beside them, by the time they
+//! expire.
 //!
 //! | name | holds |
 //! |---|---|
+//! | `<owner>:era` | what their entries are sealed with; outlives them |
 //! | `<owner>:index` | the rest of each entry's name; outlives them, bounded by `user_entries_max` |
-//! | `<owner>:erased` | there while writes that were on their way during an erasure are turned back |
 //!
-//! Each command is about one name. Whatever order the commands of a writer and an eraser meet in, the entry goes: the
-//! writer indexes, writes, and looks for the fence; the eraser sets the fence and then removes what is indexed.
+//! Each command is about one name. The era alone decides what may be found; the index is there to give the memory back.
+//! Whatever order the commands of a writer and an eraser meet in, the entry goes: the writer indexes, writes, and looks
+//! whether the era runs; the eraser ends the era and then removes what is indexed. A server that makes room for others may
+//! lose either: without the index, bytes stay for their time and are not found; without the era, they are not found.
 
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join};
+use futures_util::future::{join_all, join3};
 use redis::Cmd;
 
 use super::{RedisStore, millis};
 use crate::clock::Clock;
+use crate::era::Era;
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::{Store, era_of};
 
 /// Entries' times are stretched and shrunk by at most half: three times one of them outlives every other.
-const INDEX_OUTLIVES: u32 = 3;
+const OUTLIVES: u32 = 3;
 
 /// Removals in flight at once.
 const REMOVALS_MAX: usize = 32;
 
+/// Another process may begin an era between our look and our own; twice is once too often.
+const BEGINNINGS_MAX: usize = 2;
+
 fn index_of(owner: &str) -> String {
     format!("{owner}:index")
-}
-
-fn fence_of(owner: &str) -> String {
-    format!("{owner}:erased")
 }
 
 fn command<const N: usize>(words: [&str; N]) -> Cmd {
@@ -41,9 +44,27 @@ fn command<const N: usize>(words: [&str; N]) -> Cmd {
 }
 
 impl RedisStore {
+    pub(super) async fn era_or_begin(&self, owner: &str, lasts: Duration) -> Result<Era, Error> {
+        let name = era_of(owner);
+        for _ in 0..BEGINNINGS_MAX {
+            match self.get(&name).await?.map(<[u8; Era::BYTES]>::try_from) {
+                Some(Ok(bytes)) => return Ok(Era::of_bytes(bytes)),
+                // Not ours, and in the way.
+                Some(Err(_)) => self.remove(&name).await?,
+                None => {}
+            }
+            let begun = Era::begin();
+            if self.set_if_empty(&name, begun.bytes(), lasts).await? {
+                return Ok(begun);
+            }
+        }
+        Err(Error::StoreUnavailable)
+    }
+
     pub(super) async fn put_indexed(
         &self,
         owner: &str,
+        era: Era,
         name: &str,
         value: Vec<u8>,
         ttl: Duration,
@@ -51,28 +72,56 @@ impl RedisStore {
         let index = index_of(owner);
         let rest = rest_of(owner, name);
         let expires_ms = Clock::system().now_ms().saturating_add(millis(ttl));
-        let limit = self.put_timeout;
         let add = command(["ZADD", &index, &expires_ms.to_string(), rest]);
-        let _new: u64 = self.run(&index, "zadd", &add, limit).await?;
-        let lasts = millis(ttl.saturating_mul(INDEX_OUTLIVES)).to_string();
-        let lasting = command(["PEXPIRE", &index, &lasts]);
-        let lasting = self.run::<u64>(&index, "pexpire", &lasting, limit);
-        let _both = try_join(lasting, self.put(name, value, ttl)).await?;
-        let count = command(["ZCARD", &index]);
-        let count = self.run::<usize>(&index, "zcard", &count, limit);
-        let fence = fence_of(owner);
-        let (fence, count) = try_join(self.get(&fence), count).await?;
-        if fence.is_some() {
-            return self.remove(name).await;
+        let _new: u64 = self.run(&index, "zadd", &add, self.put_timeout).await?;
+        match self.put_under(owner, era, name, value, ttl).await {
+            Ok(true) => self.trim(owner).await,
+            Ok(false) => self.remove(name).await,
+            Err(error) => {
+                // A write that timed out may have arrived, and an eraser may have been and gone meanwhile. If it cannot be
+                // taken back either, it lies under its era.
+                let _ = self.remove(name).await;
+                Err(error)
+            }
         }
+    }
+
+    /// Writes an entry that is indexed already; whether its era ran afterwards.
+    async fn put_under(
+        &self,
+        owner: &str,
+        era: Era,
+        name: &str,
+        value: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let (index, era_name) = (index_of(owner), era_of(owner));
+        let lasts = millis(ttl.saturating_mul(OUTLIVES)).to_string();
+        let lasting = [&index, &era_name].map(|name| {
+            let lasting = command(["PEXPIRE", name, &lasts]);
+            async move { self.run::<u64>(name, "pexpire", &lasting, self.put_timeout).await }
+        });
+        let [index_lasts, era_lasts] = lasting;
+        let (index_lasts, era_lasts, stored) =
+            join3(index_lasts, era_lasts, self.put(name, value, ttl)).await;
+        stored.and(index_lasts).and(era_lasts)?;
+        let runs = self.get(&era_name).await?;
+        Ok(runs.is_some_and(|runs| runs == era.bytes()))
+    }
+
+    /// Gives up what an owner has too many of.
+    async fn trim(&self, owner: &str) -> Result<(), Error> {
+        let index = index_of(owner);
+        let count = command(["ZCARD", &index]);
+        let count: usize = self.run(&index, "zcard", &count, self.put_timeout).await?;
         match count.saturating_sub(self.user_entries_max) {
             0 => Ok(()),
-            excess => self.trim(owner, excess).await,
+            excess => self.give_up(owner, excess).await,
         }
     }
 
     /// What has expired is only struck out; of what lives, the first to expire are given up.
-    async fn trim(&self, owner: &str, excess: usize) -> Result<(), Error> {
+    async fn give_up(&self, owner: &str, excess: usize) -> Result<(), Error> {
         let (index, limit) = (index_of(owner), self.put_timeout);
         let now = Clock::system().now_ms().to_string();
         let expired = command(["ZREMRANGEBYSCORE", &index, "-inf", &now]);
@@ -87,9 +136,10 @@ impl RedisStore {
         self.remove_all(owner, &given_up).await.map(drop)
     }
 
-    pub(super) async fn erase_indexed(&self, owner: &str, fence: Duration) -> Result<u64, Error> {
+    pub(super) async fn erase_indexed(&self, owner: &str) -> Result<u64, Error> {
         let index = index_of(owner);
-        self.put(&fence_of(owner), b"1".to_vec(), fence).await?;
+        // First, and by itself enough: what is left behind from here on is never found again.
+        self.remove(&era_of(owner)).await?;
         let all = command(["ZRANGE", &index, "0", "-1"]);
         let all: Vec<String> = self.run(&index, "zrange", &all, self.put_timeout).await?;
         let removed = self.remove_all(owner, &all).await?;
