@@ -30,6 +30,7 @@ pub mod status;
 pub mod trace;
 pub mod transport;
 
+mod perishable;
 mod text;
 
 pub use conform::ConformLayer;

@@ -14,6 +14,7 @@ use crate::conform::Arrival;
 use crate::limits::Rules;
 use crate::metadata;
 use crate::meter::{Seat, label};
+use crate::perishable::Perishable;
 use crate::status::to_status;
 use crate::trace::{SharedPropagator, TraceContext};
 
@@ -142,7 +143,8 @@ impl Call {
         }
     }
 
-    /// Sends events until the first error or the deadline. When the caller goes, tonic drops the stream.
+    /// Sends events until the first error or the deadline. When the caller goes, tonic drops the stream; when one stays and
+    /// does not read, the deadline does.
     pub fn stream<T>(
         &self,
         events: impl Stream<Item = Result<T, Error>> + Send + 'static,
@@ -151,13 +153,14 @@ impl Call {
         T: Send + 'static,
     {
         let call = self.clone();
-        let deadline = self.answer_by.instant().into();
-        futures_util::stream::unfold(Some(Box::pin(events)), move |events| {
+        let deadline = self.answer_by.instant();
+        let events = Perishable::until(deadline, events);
+        futures_util::stream::unfold(Some(events), move |events| {
             let call = call.clone();
             let span = call.span.clone();
             let next = async move {
                 let mut events = events?;
-                match tokio::time::timeout_at(deadline, events.next()).await {
+                match tokio::time::timeout_at(deadline.into(), events.next()).await {
                     Ok(Some(Ok(event))) => Some((Ok(event), Some(events))),
                     Ok(Some(Err(error))) => Some((Err(call.refuse(&error)), None)),
                     Ok(None) => {

@@ -16,7 +16,7 @@ use refract_domain::{
     SlateOrigin, UnavailableReason,
 };
 use refract_wire::oracle::{Answer, Question};
-use refract_wire::{ServerInfo, client, oracle, prism, ranker, server};
+use refract_wire::{ServerInfo, Transport, client, oracle, prism, ranker, server};
 use support::{connect, context, sample, serve, soon};
 use tonic::service::Routes;
 
@@ -317,6 +317,28 @@ async fn dropping_a_consultation_stops_the_servers_work() {
     soon("the question", source.until_asked(1)).await;
     call.abort();
     soon("giving up", source.until_dropped(1)).await;
+}
+
+#[tokio::test]
+async fn a_reader_who_leaves_no_room_for_the_answer_holds_the_work_no_longer_than_its_deadline() {
+    let teller = Teller::doing(Script::Hang);
+    let config = server::Config::default();
+    let server = prism::Server::new(
+        teller.clone(),
+        ServerInfo::new("prism", &config.rules.limits),
+        config,
+    );
+    let address = serve(Routes::new(server.into_service())).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let transport = Transport::new(endpoint.initial_stream_window_size(0).connect_lazy());
+    let client = prism::Client::new(transport, client::Config::default());
+    // Headers need no room: the stream has begun, and none of it can ever be sent.
+    let unread = client
+        .explain(query(), &context(Duration::from_millis(200)))
+        .await
+        .expect("a stream");
+    soon("giving up", teller.until_dropped(1)).await;
+    drop(unread);
 }
 
 #[tokio::test]
