@@ -64,7 +64,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "refract-client",
-        &["refract-domain", "refract-net", "refract-wire"],
+        &[
+            "refract-domain",
+            "refract-net",
+            "refract-resilience",
+            "refract-wire",
+        ],
     ),
     ("refract-loadtest", &["refract-client"]),
     ("refract-oracle", MODEL_SERVICE),

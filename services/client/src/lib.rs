@@ -7,16 +7,19 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use refract_domain::{Context, Deadline, Slate, TenantId, UserId};
 use refract_net::{DialConfig, dial};
+use refract_resilience::RetryBudget;
 use refract_wire::metadata::fresh_request_id;
 use refract_wire::recommend::{CandidatesAsk, Client, ExplainOptions, Summary};
 use refract_wire::{Transport, client};
 
 pub use refract_domain::{AttributeFilter, Error, Explanation, Rung};
 pub use refract_net::{ClientTls, Target};
+pub use refract_resilience::retry_budget;
 pub use refract_wire::ServerInfo;
 pub use refract_wire::client::Token;
 pub use refract_wire::convert::item::ItemRef;
@@ -36,6 +39,9 @@ pub struct Options {
     pub deadline: Duration,
     /// Attempts of one call, the first included. Default 2.
     pub attempts_max: u32,
+    /// How many calls may be tried again: where all fail, trying again soon stops, and a front door in trouble is not asked
+    /// twice as often as one that is well.
+    pub retry_budget: retry_budget::Config,
     /// Joins the caller's trace. By default there is none.
     pub propagator: SharedPropagator,
 }
@@ -46,6 +52,7 @@ pub struct Refract {
     client: Client,
     deadline: Duration,
     attempts_max: u32,
+    budget: Arc<RetryBudget>,
 }
 
 /// Why no client could be made.
@@ -66,6 +73,7 @@ impl Options {
             token: None,
             deadline: Duration::from_secs(20),
             attempts_max: 2,
+            retry_budget: retry_budget::Config::default(),
             propagator: SharedPropagator::default(),
         }
     }
@@ -120,6 +128,7 @@ impl Refract {
             client: Client::new(Transport::new(dialled), config),
             deadline: options.deadline,
             attempts_max: options.attempts_max.max(1),
+            budget: Arc::new(RetryBudget::new(options.retry_budget)),
         })
     }
 
@@ -178,15 +187,20 @@ impl Refract {
         let mut attempt = 1;
         loop {
             let outcome = call(context.clone()).await;
-            let Err(error) = &outcome else { return outcome };
+            let Err(error) = &outcome else {
+                self.budget.on_success();
+                return outcome;
+            };
             let wait = match error {
                 Error::Unavailable { .. } => Duration::from_millis(20),
                 Error::Overloaded { retry_after } => *retry_after,
                 _ => return outcome,
             };
+            self.budget.on_failure();
             // Callers that were refused together must not come back together.
             let wait = wait.mul_f64(rand::random_range(1.0..1.5));
-            if attempt >= self.attempts_max || context.deadline.remaining(now()) <= wait * 2 {
+            let is_in_time = context.deadline.remaining(now()) > wait * 2;
+            if attempt >= self.attempts_max || !is_in_time || !self.budget.allows_retry() {
                 return outcome;
             }
             attempt += 1;
@@ -249,7 +263,6 @@ mod tests {
             attempts_max: 3,
             ..Options::at("127.0.0.1:1".parse().unwrap())
         };
-        let refract = Refract::connect(options).unwrap();
         let overloaded = |ms| Error::Overloaded {
             retry_after: Duration::from_millis(ms),
         };
@@ -261,7 +274,22 @@ mod tests {
             (Error::DeadlineExceeded, 1),
             (Error::Internal, 1),
         ] {
+            let refract = Refract::connect(options.clone()).unwrap();
             assert_eq!(attempts(&refract, error.clone()).await, expected, "{error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_every_call_fails_trying_again_stops_and_calls_that_succeed_bring_it_back() {
+        let refract = Refract::connect(Options::at("127.0.0.1:1".parse().unwrap())).unwrap();
+        let mut made = 0;
+        for _ in 0..100 {
+            made += attempts(&refract, BUSY).await;
+        }
+        assert_eq!(made, 102, "of ten tokens five may be spent");
+        for _ in 0..70 {
+            assert_eq!(refract.tried(|_| async { Ok(()) }).await, Ok(()));
+        }
+        assert_eq!(attempts(&refract, BUSY).await, 2);
     }
 }
