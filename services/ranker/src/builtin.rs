@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use refract_domain::{
@@ -13,11 +12,13 @@ use refract_domain::{
 use tracing::info;
 
 use crate::affinity::{Affinities, AffinityConfig};
+use crate::aside::Aside;
 use crate::dataset::Dataset;
 use crate::error;
 use crate::likes::Observation;
 use crate::model::{Model, Profile, Taste};
 use crate::popularity;
+use crate::recommend::now;
 use crate::retrieval::{Lists, Scored, TopK};
 
 /// What the built-in ranker is told beside its model.
@@ -28,6 +29,10 @@ pub struct Config {
     pub popular_pool_factor: usize,
     /// Of a large catalogue, the share of items that is looked at for each slate, above 0; absent: all, so that a slate is exact.
     pub scanned_share: Option<f32>,
+    /// Above this many multiplications per request a slate is ranked off the runtime's own threads.
+    pub inline_multiplications_max: usize,
+    /// How many of those are ranked at a time.
+    pub rankings_max: usize,
 }
 
 impl Default for Config {
@@ -36,6 +41,8 @@ impl Default for Config {
             affinity: AffinityConfig::default(),
             popular_pool_factor: 4,
             scanned_share: None,
+            inline_multiplications_max: 4_000_000,
+            rankings_max: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
@@ -49,6 +56,7 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Builtin {
     inner: Arc<Inner>,
+    aside: Aside,
 }
 
 #[derive(Debug)]
@@ -61,9 +69,6 @@ struct Inner {
     revision: Revision,
     config: Config,
 }
-
-/// Above this many multiplications per request a slate is ranked off the runtime's own threads.
-const INLINE_MULTIPLICATIONS_MAX: usize = 4_000_000;
 
 impl Builtin {
     /// Serves a model that [`Model::save`] wrote, over a data set.
@@ -98,6 +103,7 @@ impl Builtin {
         let affinities = Affinities::of(&dataset, config.affinity.clone());
         let revision = model.revision().clone();
         Ok(Self {
+            aside: Aside::new(config.rankings_max),
             inner: Arc::new(Inner {
                 dataset,
                 taste,
@@ -136,18 +142,16 @@ fn lists(taste: &Taste, share: f32) -> Option<(Lists, f32)> {
 #[async_trait]
 impl Ranker for Builtin {
     async fn rank(&self, query: &RankQuery, context: &Context) -> Result<Slate, Error> {
-        if context.deadline.has_passed(Instant::now()) {
+        if context.deadline.has_passed(now()) {
             return Err(Error::DeadlineExceeded);
         }
         let share = self.inner.lists.as_ref().map_or(1.0, |(_, share)| *share);
         let multiplications = self.inner.taste.factors.values.len() as f32 * share;
-        if multiplications <= INLINE_MULTIPLICATIONS_MAX as f32 {
+        if multiplications <= self.inner.config.inline_multiplications_max as f32 {
             return self.inner.rank(query);
         }
         let (inner, query) = (self.inner.clone(), query.clone());
-        tokio::task::spawn_blocking(move || inner.rank(&query))
-            .await
-            .map_err(|_| Error::Internal)?
+        self.aside.run(context.deadline, move || inner.rank(&query)).await
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Config {
     /// what the user liked. Absent: all, and slates are exact. The log says at start how many of the best are found; 0.05 finds 98 % of
     /// them among a million items that lie around tastes, in a fifteenth of the time.
     pub scanned_share: Option<f32>,
+    /// Slates of a large catalogue that are ranked at a time, on threads of their own; further ones wait, no longer than
+    /// `river.rank_cap`. Absent: as many as there are processors.
+    pub rankings_max: Option<usize>,
     /// Another ranker, reached over gRPC, in the built-in one's place. The data set still resolves users and items.
     pub outside: Option<Peer>,
     /// The Oracle. Without one, Prisms write from the history alone.
@@ -85,6 +88,11 @@ impl Config {
             self.scanned_share.is_none_or(|share| share > 0.0 && share <= 1.0),
             "scanned_share",
             "must be above 0 and at most 1",
+        )?;
+        ensure(
+            self.rankings_max != Some(0),
+            "rankings_max",
+            "must be at least 1, or no slate of a large catalogue is ever ranked",
         )?;
         ensure(
             !self.data.as_os_str().is_empty(),

@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod als;
+mod aside;
 pub mod builtin;
 pub mod catalogue;
 pub mod config;

@@ -41,6 +41,9 @@ pub async fn start(
     let (data, model) = (config.data.clone(), config.model.clone());
     let told = builtin::Config {
         scanned_share: config.scanned_share,
+        rankings_max: config
+            .rankings_max
+            .unwrap_or_else(|| builtin::Config::default().rankings_max),
         ..builtin::Config::default()
     };
     let (dataset, builtin) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {

@@ -448,6 +448,29 @@ fn a_passed_deadline_is_not_worked_for() {
     assert_eq!(answer.unwrap_err(), Error::DeadlineExceeded);
 }
 
+#[tokio::test]
+async fn a_slate_that_is_ranked_on_a_thread_of_its_own_is_the_same() {
+    let data = dataset();
+    let model = train(&data, &hyper(), |_| {}).unwrap();
+    let inline = Builtin::new(data.clone(), &model, builtin::Config::default()).unwrap();
+    let aside = builtin::Config {
+        inline_multiplications_max: 0,
+        rankings_max: 1,
+        ..builtin::Config::default()
+    };
+    let aside = Builtin::new(data, &model, aside).unwrap();
+    let asked = query(likes(&inline, &["n1", "n2", "n3"]));
+    let context = Context {
+        tenant: TenantId::default(),
+        request: RequestId::default(),
+        deadline: Deadline::after(Instant::now(), Duration::from_secs(60)),
+    };
+    assert_eq!(
+        aside.rank(&asked, &context).await.unwrap(),
+        inline.rank(&asked, &context).await.unwrap()
+    );
+}
+
 #[test]
 fn the_same_data_and_seed_give_the_same_model() {
     let data = dataset();
