@@ -114,7 +114,6 @@ struct Core {
     in_use: u64,
     /// How long a place is held, moving average; `None` before the first was given back.
     hold: Option<Duration>,
-    refused: u64,
 }
 
 impl Admission {
@@ -125,7 +124,6 @@ impl Admission {
                 config,
                 in_use: 0,
                 hold: None,
-                refused: 0,
             })),
         }
     }
@@ -139,7 +137,6 @@ impl Admission {
         // A room that has just shrunk may be overfull, and one smaller than the call takes it when it is empty.
         let free = room.saturating_sub(core.in_use);
         if cost > free && core.in_use > 0 {
-            core.refused += 1;
             core.pace.pressed();
             return Err(Overloaded {
                 retry_after: core.retry_after(cost - free),
@@ -170,11 +167,6 @@ impl Admission {
 
     pub fn in_use(&self) -> u64 {
         lock(&self.core).in_use
-    }
-
-    /// Calls refused since the start.
-    pub fn refused(&self) -> u64 {
-        lock(&self.core).refused
     }
 }
 
@@ -265,7 +257,6 @@ mod tests {
         assert!(room.try_acquire(1).is_err());
         drop(first);
         assert!(room.try_acquire(1).is_ok());
-        assert_eq!(room.refused(), 1);
     }
 
     #[test]

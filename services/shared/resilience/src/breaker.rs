@@ -7,6 +7,9 @@
 //!     │                            └───────── probe failed ───────┤
 //!     └───────────────────────────────────── probes succeeded ────┘
 //! ```
+//!
+//! A link to Redis has a smaller one of its own (`knowledge/src/store/redis/breaker.rs`): what it trips is a connection that
+//! is then given up, and the probe is a `PING` on the next one, so that it has neither an open state nor a half-open one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +34,7 @@ pub struct Config {
     /// How long the first opening lasts; each failed probe doubles it. Default 1s.
     #[serde(with = "humantime_serde")]
     pub open_first: Duration,
-    /// The longest opening. Default 60s.
+    /// The longest opening, hence how late a recovery may be found. Default 10s.
     #[serde(with = "humantime_serde")]
     pub open_max: Duration,
     /// Probes at once while half open. Default 1.
@@ -48,7 +51,7 @@ impl Default for Config {
             window: Duration::from_secs(10),
             window_calls_min: 20,
             open_first: Duration::from_secs(1),
-            open_max: Duration::from_secs(60),
+            open_max: Duration::from_secs(10),
             probes_max: 1,
             probe_successes_min: 1,
         }

@@ -1,7 +1,7 @@
-//! How long may this still take: waiting with an end, and deadlines that shrink on the way down.
+//! How long may this still take: waiting with an end. (Deadlines that shrink on the way down are `domain::Deadline`'s.)
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The instant came before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,16 +24,9 @@ pub async fn within<F: Future>(deadline: Instant, work: F) -> Result<F::Output, 
         .map_err(|_| Elapsed)
 }
 
-/// The deadline for the next hop: the earlier of `now + cap` and `deadline - margin` (the way back needs time too).
-/// `None` when nothing would be left of it: then the call is not worth making.
-pub fn shrunk(deadline: Instant, now: Instant, cap: Duration, margin: Duration) -> Option<Instant> {
-    let latest = deadline.checked_sub(margin)?.min(now + cap);
-    (latest > now).then_some(latest)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::time::Duration;
 
     use super::*;
 
@@ -63,20 +56,5 @@ mod tests {
         let mut started = false;
         assert_eq!(within(now(), async { started = true }).await, Err(Elapsed));
         assert!(!started);
-    }
-
-    proptest! {
-        #[test]
-        fn a_deadline_only_ever_shrinks(remaining in 0u64..5_000, cap in 0u64..5_000, margin in 0u64..100) {
-            let ms = Duration::from_millis;
-            let now = Instant::now();
-            match shrunk(now + ms(remaining), now, ms(cap), ms(margin)) {
-                Some(next) => {
-                    prop_assert!(next > now && next <= now + ms(cap));
-                    prop_assert!(next + ms(margin) <= now + ms(remaining));
-                }
-                None => prop_assert!(remaining <= margin || cap == 0),
-            }
-        }
     }
 }
