@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use refract_resilience::admission;
 use refract_resilience::limits::{Unfit, ensure};
+use refract_resilience::{admission, breaker};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -135,13 +135,28 @@ pub struct River {
     /// Time kept back for writing and sending a template when no model's text arrives.
     #[serde(with = "humantime_serde")]
     pub answer_margin: Duration,
+    /// Of that time, the last, kept back for sending what there is: no template is begun in it, and items that still lack
+    /// a text are sent without one (`NONE_REASON_DEADLINE`). A template takes 0.1 ms, and three times that where histories
+    /// are very long.
+    #[serde(with = "humantime_serde")]
+    pub send_margin: Duration,
+    /// A question to the Oracle that was given up unanswered after at least this long counts as a failure of the Oracle.
+    #[serde(with = "humantime_serde")]
+    pub oracle_silence_max: Duration,
+    /// When the Oracle, having failed or kept silent, is not asked for a while. Remembered knowledge is served all the
+    /// same; other items are explained from the history alone.
+    pub oracle_breaker: breaker::Config,
     /// Bytes for items that requests described themselves before and that are found again by their bytes. Default 33554432.
     pub items_bytes_max: u64,
     /// Items of one request that are consulted and explained side by side.
     pub items_in_flight_max: usize,
-    /// What may be in progress together, counted in items to explain. A request for more than is free is refused at once,
-    /// with when to come back.
+    /// What may be in progress together, counted in items to explain. A request for more than is free is not explained by
+    /// models: its slate comes at once, with templates that say so.
     pub admission: admission::Config,
+    /// What this process may have in progress without another station's help, counted in items: slates that are only ranked,
+    /// and those for which `admission` has no room. A request for more than is free is refused at once, with when to come
+    /// back.
+    pub items_by_rule_max: u64,
 }
 
 impl Default for River {
@@ -153,9 +168,13 @@ impl Default for River {
             consult_cap: Duration::from_secs(8),
             explain_reserve: Duration::from_secs(1),
             answer_margin: Duration::from_millis(20),
+            send_margin: Duration::from_millis(5),
+            oracle_silence_max: Duration::from_secs(2),
+            oracle_breaker: breaker::Config::default(),
             items_bytes_max: refract_wire::Items::BYTES_DEFAULT,
             items_in_flight_max: 16,
             admission: admission::Config::default(),
+            items_by_rule_max: 256,
         }
     }
 }
@@ -171,6 +190,19 @@ impl River {
         self.admission
             .check()
             .map_err(|unfit| unfit.within("admission"))?;
+        self.oracle_breaker
+            .check()
+            .map_err(|unfit| unfit.within("oracle_breaker"))?;
+        ensure(
+            self.items_by_rule_max >= 1,
+            "items_by_rule_max",
+            "must be at least 1, or nothing is ever only ranked",
+        )?;
+        ensure(
+            self.send_margin <= self.answer_margin,
+            "send_margin",
+            "must not be longer than answer_margin: it is a part of it",
+        )?;
         ensure(
             self.rank_cap <= self.request_cap,
             "rank_cap",

@@ -9,6 +9,7 @@ use refract_truth as truth;
 /// Why a better rung was not reached. Closed and constant: shown to callers, counted by operators, never a caller's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Descent {
+    NoRoom,
     EmptyHistory,
     NoOracle,
     NoTimeToConsult,
@@ -19,6 +20,7 @@ pub(crate) enum Descent {
     OracleFailed,
     OracleTextRefused,
     NoPrism,
+    NoTimeToWrite,
     PrismSlow,
     PrismBusy,
     PrismUnreachable,
@@ -29,6 +31,7 @@ pub(crate) enum Descent {
 impl Descent {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::NoRoom => "explanations are slow and there is no room for more to wait for them",
             Self::EmptyHistory => "the history is empty, so there is nothing to consult the Oracle about",
             Self::NoOracle => "no Oracle is configured",
             Self::NoTimeToConsult => "the deadline left no time to consult the Oracle",
@@ -39,6 +42,7 @@ impl Descent {
             Self::OracleFailed => "the Oracle failed",
             Self::OracleTextRefused => "the truth gate refused the Oracle's text",
             Self::NoPrism => "no Prism is configured",
+            Self::NoTimeToWrite => "the deadline left no time to ask a Prism",
             Self::PrismSlow => "no Prism answered before the deadline",
             Self::PrismBusy => "the Prisms are overloaded",
             Self::PrismUnreachable => "no Prism is reachable",

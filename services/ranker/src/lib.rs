@@ -9,6 +9,7 @@ pub mod config;
 pub mod dataset;
 pub mod error;
 pub mod evaluate;
+mod guarded;
 pub mod interactions;
 mod ladder;
 pub mod likes;
@@ -19,6 +20,9 @@ pub mod neighbours;
 mod popularity;
 pub mod recommend;
 pub mod retrieval;
+pub mod rooms;
+#[cfg(test)]
+mod scripted;
 pub mod serve;
 pub mod service;
 mod summary;

@@ -1,12 +1,14 @@
-//! The whole river in one function: rank, then for every item consult and explain, and stream what comes.
+//! The whole river in one file, and mostly in two functions: `recommend_in` ranks, then for every item `explain` consults
+//! and asks a Prism, and what comes is streamed.
 //!
 //! ```text
-//!  ask ─▶ rank ─▶ Slate ─▶ for each item, side by side: consult ─▶ explain ─▶ deltas, Explained ─▶ … ─▶ Summary
-//!                  │ first event: the slate never waits (law 1)
+//!  asked ─▶ rank ─▶ Slate ─▶ for each item, side by side: consult ─▶ explain ─▶ deltas, Explained ─▶ … ─▶ Summary
+//!                    │ first event: the slate never waits (law 1)
 //! ```
 //!
 //! Only ranking can fail a request. Everything after it ends in an explanation on some rung of the ladder (law 2); the
-//! last rung that costs nothing is the template, built here by rule, so that it survives any other station's death.
+//! last rung that costs nothing is the template, built here by rule, so that it survives any other station's death. Where
+//! there is no room to wait for other stations ([`Rooms`]), it is the only one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,18 +20,18 @@ use refract_domain::{
     Context, Error, ExplainQuery, Explainer, Explanation, ExplanationEvent, History, Knowledge,
     KnowledgeSource, NoneReason, Pair, RankQuery, Ranker, Rung, Slate, SlateItem, UserId,
 };
-use refract_resilience::admission::{Admission, Overloaded, Permit};
 use refract_wire::recommend::{Event, ExplainOptions, Explained};
 use tokio::time::timeout_at;
 use tracing::{Instrument as _, info_span};
 
 use crate::config::{Mode, River as Config};
 use crate::ladder::{self, Descent};
-use crate::summary::{self, Tally};
+use crate::rooms::{Admitted, Rooms};
+use crate::summary::Tally;
 
-/// One request, after validation, its history resolved.
+/// One request, checked, its names resolved.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct Resolved {
     /// Under whom knowledge is remembered; `None` for a history of nobody in particular.
     pub user: Option<UserId>,
     pub rank: RankQuery,
@@ -45,7 +47,7 @@ pub struct River {
     pub explainer: Option<Arc<dyn Explainer>>,
     pub config: Config,
     /// Items in progress over all requests (law 6).
-    pub room: Admission,
+    pub rooms: Rooms,
 }
 
 impl std::fmt::Debug for River {
@@ -60,54 +62,56 @@ impl River {
     /// The whole request. An error can only come before the first event; dropping the stream cancels all work.
     pub async fn recommend(
         self: Arc<Self>,
-        ask: Ask,
+        asked: Resolved,
         context: Context,
     ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
-        let place = self.admit(ask.rank.limit)?;
-        self.recommend_in(place, ask, context).await
+        let admitted = self.rooms.admit(asked.rank.limit)?;
+        self.recommend_in(admitted, asked, context).await
     }
 
-    /// The same in a place that was taken before: a refusal comes before anything is looked up for it.
+    /// The same for a request that was let in before: a refusal comes before anything is looked up for it.
     pub async fn recommend_in(
         self: Arc<Self>,
-        place: Permit,
-        ask: Ask,
+        admitted: Admitted,
+        asked: Resolved,
         context: Context,
     ) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
         let arrived = now();
-        let slate = self.rank(&ask.rank, &context).await?;
+        admitted.turn().await;
+        let slate = self.rank(&asked.rank, &context).await?;
         let rank_time = now() - arrived;
         let tally = Arc::new(Tally::new(arrived, rank_time, slate.origin));
 
         let items = slate.items.clone();
         let parallel = self.config.items_in_flight_max;
-        let include_knowledge = ask.explain.include_knowledge;
-        let ask = Arc::new(ask);
+        let include_knowledge = asked.explain.include_knowledge;
+        let is_by_rule = admitted.is_by_rule();
+        let asked = Arc::new(asked);
         let explained = {
-            let (tally, context, room) = (tally.clone(), context.clone(), self.room.clone());
+            let (tally, context, rooms) = (tally.clone(), context.clone(), self.rooms.clone());
             stream::iter(items)
-                .map(move |place| Box::pin(self.clone().explain(place, ask.clone(), context.clone())))
+                .map(move |item| {
+                    Box::pin(
+                        self.clone()
+                            .explain(item, is_by_rule, asked.clone(), context.clone()),
+                    )
+                })
                 .flatten_unordered(parallel)
                 .map(move |event| {
-                    if let Event::Explained(it) = &event {
-                        pace(&room, it);
+                    if let Event::Explained(it) = &event
+                        && !is_by_rule
+                    {
+                        rooms.note(it);
                     }
                     tally.note(event, include_knowledge)
                 })
         };
         let slate = stream::once(async move { Event::Slate(slate) });
         let summary = stream::once(async move {
-            drop(place); // The stream holds it until here, or until it is dropped.
+            drop(admitted); // The stream holds it until here, or until it is dropped.
             Event::Summary(tally.close(context.request))
         });
         Ok(slate.chain(explained).chain(summary))
-    }
-
-    /// Room for so many items, or a refusal that says when to come back: a queue here would only spend deadlines.
-    pub fn admit(&self, items: usize) -> Result<Permit, Error> {
-        let place = self.room.try_acquire(items as u64);
-        summary::room(&self.room, place.is_ok());
-        place.map_err(|Overloaded { retry_after }| Error::Overloaded { retry_after })
     }
 
     /// Ranking has its own cap inside the request's deadline, so that a slow ranker fails clearly.
@@ -120,36 +124,43 @@ impl River {
             .map_err(|_| Error::DeadlineExceeded)?
     }
 
-    /// One item's way from pair to explanation; ends in exactly one `Explained`.
+    /// One item's way from pair to explanation; ends in exactly one `Explained`. By rule, it asks nobody.
     fn explain(
         self: Arc<Self>,
-        place: SlateItem,
-        ask: Arc<Ask>,
+        item: SlateItem,
+        is_by_rule: bool,
+        asked: Arc<Resolved>,
         context: Context,
     ) -> impl Stream<Item = Event> + Send {
         stream! {
-            let (position, started) = (place.position, now());
+            let (position, started) = (item.position, now());
             let span = info_span!("item", position);
-            if !ask.explain.wants(position) {
+            if !asked.explain.wants(position) {
                 yield explained(position, ladder::without_text(NoneReason::NotRequested), None);
                 return;
             }
-            let pair = Pair { tenant: context.tenant.clone(), user: ask.user.clone(), item: place.item, affinities: place.affinities };
-            let history = ask.rank.history.clone();
+            let pair = Pair { tenant: context.tenant.clone(), user: asked.user.clone(), item: item.item, affinities: item.affinities };
+            let history = asked.rank.history.clone();
 
-            let mut descents = Vec::new();
-            let knowledge = match self.consult(&pair, &history, &context).instrument(info_span!(parent: &span, "consult")).await {
-                Ok(knowledge) => Some(knowledge),
-                Err(descent) => { descents.push(descent); None }
-            };
+            let (mut descents, mut knowledge) = (Vec::new(), None);
+            if is_by_rule {
+                descents.push(Descent::NoRoom);
+            } else {
+                match self.consult(&pair, &history, &context).instrument(info_span!(parent: &span, "consult")).await {
+                    Ok(consulted) => knowledge = Some(consulted),
+                    Err(descent) => descents.push(descent),
+                }
+            }
             let consult_time = now() - started;
 
             // A caller who refuses poorer rungs must not see text that is then withdrawn: hold it until its rung is known.
-            let hold = ask.explain.lowest_rung.is_some_and(|lowest| lowest < Rung::Template);
+            let hold = asked.explain.lowest_rung.is_some_and(|lowest| lowest < Rung::Template);
             let mut sent = String::new();
             let mut finished = None;
-            let query = ExplainQuery { pair, history, knowledge, style: ask.explain.style.wrapping_add(position.saturating_sub(1)) };
-            if self.config.mode == Mode::Oracle {
+            let query = ExplainQuery { pair, history, knowledge, style: asked.explain.style.wrapping_add(position.saturating_sub(1)) };
+            if is_by_rule {
+                // The template speaks, below.
+            } else if self.config.mode == Mode::Oracle {
                 finished = ladder::oracle_text(&query);
                 if finished.is_none() { descents.push(Descent::OracleTextRefused) }
             } else {
@@ -173,9 +184,11 @@ impl River {
             let mut explanation = match finished {
                 Some(explanation) => explanation,
                 None if !sent.is_empty() => ladder::cut_short(&query, &sent),
+                // A long slate's last templates must not cost the caller the slate.
+                None if self.latest_rule(&context) <= now() => ladder::without_text(NoneReason::Deadline),
                 None => ladder::template(&query),
             };
-            if !ask.explain.accepts(explanation.grounding.rung) {
+            if !asked.explain.accepts(explanation.grounding.rung) {
                 explanation = ladder::withdrawn(explanation);
             }
             if (sent.is_empty() || hold) && !explanation.text.is_empty() {
@@ -201,7 +214,7 @@ impl River {
         let source = self.knowledge.as_ref().ok_or(Descent::NoOracle)?;
         let latest = context
             .deadline
-            .less(self.config.explain_reserve)
+            .less(self.config.explain_reserve.max(self.config.answer_margin))
             .capped(now(), self.config.consult_cap);
         if latest.has_passed(now()) {
             return Err(Descent::NoTimeToConsult);
@@ -228,7 +241,11 @@ impl River {
     ) -> Result<refract_domain::ExplanationStream, Descent> {
         let explainer = self.explainer.as_ref().ok_or(Descent::NoPrism)?;
         let latest = self.latest_text(context);
-        match timeout_at(latest.into(), explainer.explain(query.clone(), &context.clone())).await {
+        // Once some have waited for a Prism in vain, the rest of a long slate does not even encode its questions.
+        if latest <= now() {
+            return Err(Descent::NoTimeToWrite);
+        }
+        match timeout_at(latest.into(), explainer.explain(query.clone(), context)).await {
             Ok(Ok(events)) => Ok(events),
             Ok(Err(error)) => Err(Descent::from_prism(&error)),
             Err(_) => Err(Descent::PrismSlow),
@@ -252,13 +269,10 @@ impl River {
     fn latest_text(&self, context: &Context) -> Instant {
         context.deadline.less(self.config.answer_margin).instant()
     }
-}
 
-/// How fast items get done says how many there is room for; one that nobody asked to explain says nothing.
-fn pace(room: &Admission, done: &Explained) {
-    let took = done.explanation.timings.total;
-    if !took.is_zero() {
-        room.note(took);
+    /// The last moment to begin a template: what there is still has to be sent before the deadline.
+    fn latest_rule(&self, context: &Context) -> Instant {
+        context.deadline.less(self.config.send_margin).instant()
     }
 }
 

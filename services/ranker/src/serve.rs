@@ -8,7 +8,6 @@ use refract_chassis::Running;
 use refract_domain::{Explainer, KnowledgeSource, Ranker};
 use refract_knowledge::Codec;
 use refract_net::dial;
-use refract_resilience::admission::Admission;
 use refract_station::Station;
 use refract_wire::reflection::RECOMMEND_SERVICE;
 use refract_wire::trace::SharedPropagator;
@@ -20,8 +19,10 @@ use refract_wire::{
 use crate::builtin::{self, Builtin};
 use crate::config::{Config, Mode, Peer};
 use crate::dataset::{Dataset, LoadOptions};
+use crate::guarded::Guarded;
 use crate::model::Hyper;
 use crate::recommend::River;
+use crate::rooms::Rooms;
 use crate::service::FrontDoor;
 
 /// Room that the front door leaves between its own deadline and the caller's, for the way back.
@@ -86,8 +87,11 @@ pub async fn start(
         .as_ref()
         .filter(|_| config.river.mode != Mode::Alone)
     {
-        let oracle: Arc<dyn KnowledgeSource> =
-            Arc::new(oracle::Client::new(reach("oracle", peer)?, calls.clone()));
+        let oracle: Arc<dyn KnowledgeSource> = Arc::new(Guarded::new(
+            oracle::Client::new(reach("oracle", peer)?, calls.clone()),
+            config.river.oracle_breaker.clone(),
+            config.river.oracle_silence_max,
+        ));
         let (source, control) = refract_knowledge::open(&config.knowledge, codec(), oracle)?;
         info.features
             .push(format!("knowledge:{:?}", config.knowledge.store).to_lowercase());
@@ -117,7 +121,7 @@ pub async fn start(
             ranker,
             knowledge,
             explainer,
-            room: Admission::new(config.river.admission.clone()),
+            rooms: Rooms::new(&config.river),
             config: config.river,
         }),
     };

@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use refract_domain::{
     Candidates, Context, Error, History, Item, ItemId, RankQuery, Slate, TenantId, UnavailableReason, UserId,
 };
-use refract_resilience::admission::Permit;
 use refract_wire::proto::recommend::v1 as proto;
 use refract_wire::proto::recommend::v1::recommend_service_server::RecommendService;
 use refract_wire::recommend::{self, Event, ExplainAsk, Explained, RankAsk, RecommendAsk, Summary, answer};
@@ -18,7 +17,8 @@ use refract_wire::{ServerInfo, recommend::Subject};
 use tonic::{Request, Response, Status};
 
 use crate::dataset::Dataset;
-use crate::recommend::{Ask, River, now};
+use crate::recommend::{Resolved, River, now};
+use crate::rooms::Admitted;
 
 /// The gRPC face of the river.
 #[derive(Debug)]
@@ -54,23 +54,21 @@ impl FrontDoor {
         ))
     }
 
-    /// A place first: in overload a refusal must cost nothing but reading the request.
-    fn recommend_ask(&self, ask: RecommendAsk) -> Result<(Permit, Ask), Error> {
-        let place = self.river.admit(ask.rank.limit)?;
+    /// Let in first: in overload a refusal must cost nothing but reading the request.
+    fn admit_recommend(&self, ask: RecommendAsk) -> Result<(Admitted, Resolved), Error> {
+        let admitted = self.river.rooms.admit(ask.rank.limit)?;
         let (user, rank) = self.rank_query(&ask.rank)?;
-        Ok((
-            place,
-            Ask {
-                user,
-                rank,
-                explain: ask.explain,
-            },
-        ))
+        let asked = Resolved {
+            user,
+            rank,
+            explain: ask.explain,
+        };
+        Ok((admitted, asked))
     }
 
     /// Explaining given items is recommending them, in the caller's order.
-    fn explain_ask(&self, ask: ExplainAsk) -> Result<(Permit, Ask), Error> {
-        let place = self.river.admit(ask.items.len())?;
+    fn admit_explain(&self, ask: ExplainAsk) -> Result<(Admitted, Resolved), Error> {
+        let admitted = self.river.rooms.admit(ask.items.len())?;
         let history = self.history(&ask.subject)?;
         let items = ask.items(|id| self.item(id))?;
         let limit = items.len();
@@ -81,14 +79,12 @@ impl FrontDoor {
             include_seen: true,
             limit,
         };
-        Ok((
-            place,
-            Ask {
-                user: ask.subject.user().cloned(),
-                rank,
-                explain: ask.explain,
-            },
-        ))
+        let asked = Resolved {
+            user: ask.subject.user().cloned(),
+            rank,
+            explain: ask.explain,
+        };
+        Ok((admitted, asked))
     }
 
     /// What is remembered for the caller's own user: nobody can erase for another tenant.
@@ -106,11 +102,11 @@ impl FrontDoor {
 
     async fn collect(
         &self,
-        place: Permit,
-        ask: Ask,
+        (admitted, asked): (Admitted, Resolved),
         context: Context,
     ) -> Result<(Slate, Vec<Explained>, Summary), Error> {
-        let mut events = std::pin::pin!(self.river.clone().recommend_in(place, ask, context).await?);
+        let river = self.river.clone();
+        let mut events = std::pin::pin!(river.recommend_in(admitted, asked, context).await?);
         let (mut slate, mut explained, mut summary) = (None, Vec::new(), None);
         while let Some(event) = events.next().await {
             match event {
@@ -132,13 +128,13 @@ impl FrontDoor {
     async fn flow<T: Send + 'static>(
         &self,
         call: Call,
-        ask: Result<(Permit, Ask), Error>,
+        asked: Result<(Admitted, Resolved), Error>,
         message: impl Fn(Event) -> Option<T> + Send + Sync + 'static,
     ) -> Result<Response<Events<T>>, Status> {
         let context = call.context().clone();
-        let (place, ask) = ask.map_err(|error| call.refuse(&error))?;
+        let (admitted, asked) = asked.map_err(|error| call.refuse(&error))?;
         let events = call
-            .within(self.river.clone().recommend_in(place, ask, context))
+            .within(self.river.clone().recommend_in(admitted, asked, context))
             .await
             .map_err(|error| call.refuse(&error))?;
         let messages = events.filter_map(move |event| std::future::ready(message(event).map(Ok)));
@@ -157,7 +153,10 @@ impl RecommendService for FrontDoor {
         let context = call.context().clone();
         let work = async {
             let arrived = now();
-            let (_, query) = self.rank_query(&recommend::parse_rank(message, &self.config.rules)?)?;
+            let ask = recommend::parse_rank(message, &self.config.rules)?;
+            let admitted = self.river.rooms.admit_to_rank(ask.limit)?;
+            let (_, query) = self.rank_query(&ask)?;
+            admitted.turn().await;
             let slate = self.river.rank(&query, &context).await?;
             let rank_time: Duration = now() - arrived;
             Ok(answer::rank_response(&slate, &context.request, rank_time))
@@ -172,9 +171,8 @@ impl RecommendService for FrontDoor {
         let (call, message) = self.config.open("Recommend", request)?;
         let context = call.context().clone();
         let work = async {
-            let (place, ask) =
-                self.recommend_ask(recommend::parse_recommend(message, &self.config.rules)?)?;
-            let (slate, explained, summary) = self.collect(place, ask, context).await?;
+            let ask = recommend::parse_recommend(message, &self.config.rules)?;
+            let (slate, explained, summary) = self.collect(self.admit_recommend(ask)?, context).await?;
             Ok(answer::recommend_response(&slate, &explained, &summary))
         };
         call.answer(work).await
@@ -187,10 +185,10 @@ impl RecommendService for FrontDoor {
         request: Request<proto::StreamRecommendRequest>,
     ) -> Result<Response<Self::StreamRecommendStream>, Status> {
         let (call, message) = self.config.open("StreamRecommend", request)?;
-        let ask = recommend::parse_stream_recommend(message, &self.config.rules)
-            .and_then(|ask| self.recommend_ask(ask));
+        let asked = recommend::parse_stream_recommend(message, &self.config.rules)
+            .and_then(|ask| self.admit_recommend(ask));
         let id = call.context().request.clone();
-        self.flow(call, ask, move |event| {
+        self.flow(call, asked, move |event| {
             Some(answer::stream_recommend_response(&event, &id))
         })
         .await
@@ -203,8 +201,8 @@ impl RecommendService for FrontDoor {
         let (call, message) = self.config.open("Explain", request)?;
         let context = call.context().clone();
         let work = async {
-            let (place, ask) = self.explain_ask(recommend::parse_explain(message, &self.config.rules)?)?;
-            let (_, explained, summary) = self.collect(place, ask, context).await?;
+            let ask = recommend::parse_explain(message, &self.config.rules)?;
+            let (_, explained, summary) = self.collect(self.admit_explain(ask)?, context).await?;
             Ok(answer::explain_response(&explained, &summary))
         };
         call.answer(work).await
@@ -217,10 +215,10 @@ impl RecommendService for FrontDoor {
         request: Request<proto::StreamExplainRequest>,
     ) -> Result<Response<Self::StreamExplainStream>, Status> {
         let (call, message) = self.config.open("StreamExplain", request)?;
-        let ask = recommend::parse_stream_explain(message, &self.config.rules)
-            .and_then(|ask| self.explain_ask(ask));
+        let asked = recommend::parse_stream_explain(message, &self.config.rules)
+            .and_then(|ask| self.admit_explain(ask));
         let id = call.context().request.clone();
-        self.flow(call, ask, move |event| {
+        self.flow(call, asked, move |event| {
             answer::stream_explain_response(&event, &id)
         })
         .await
@@ -250,3 +248,6 @@ impl RecommendService for FrontDoor {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use refract_domain::{RequestId, Revision, SlateOrigin};
-use refract_resilience::admission::Admission;
 use refract_wire::convert::explanation::rung_name;
 use refract_wire::recommend::{Event, Explained, Summary};
 
@@ -26,15 +25,6 @@ struct Seen {
     rungs: BTreeMap<&'static str, u32>,
     oracle_revision: Revision,
     prism_revision: Revision,
-}
-
-/// What the front door has room for, and whether a request was let in.
-pub(crate) fn room(room: &Admission, is_in: bool) {
-    metrics::gauge!("refract_ranker_room_items").set(room.room() as f64);
-    metrics::gauge!("refract_ranker_items_in_progress").set(room.in_use() as f64);
-    if !is_in {
-        metrics::counter!("refract_ranker_requests_shed_total").increment(1);
-    }
 }
 
 impl Tally {

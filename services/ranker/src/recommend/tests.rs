@@ -1,204 +1,14 @@
 //! The river with scripted stations under paused time: whatever dies, the slate comes and every item says its rung.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use refract_domain::*;
 use refract_resilience::admission;
 
 use super::*;
-
-/// How a station behaves.
-#[derive(Clone, Copy, PartialEq)]
-enum Script {
-    Answers,
-    Fails,
-    Hangs,
-    /// A Prism that is lost after its first sentence.
-    DiesInMidText,
-}
-
-struct Stations {
-    oracle: Script,
-    prism: Script,
-    freshness: Freshness,
-    /// How often each station was asked, and what time was left.
-    asked: Mutex<Vec<(&'static str, Duration)>>,
-}
-
-impl Stations {
-    fn note(&self, station: &'static str, context: &Context) {
-        self.asked
-            .lock()
-            .expect("no panic")
-            .push((station, context.deadline.remaining(now())));
-    }
-}
-
-fn film(id: &str, director: &str) -> Arc<Item> {
-    let attributes = [
-        ("director".to_owned(), vec![director.to_owned()]),
-        ("genre".to_owned(), vec!["crime".to_owned()]),
-    ];
-    Arc::new(Item {
-        id: ItemId::new(id),
-        title: id.to_owned(),
-        attributes: attributes.into(),
-        description: String::new(),
-    })
-}
-
-struct Slates;
-
-#[async_trait]
-impl Ranker for Slates {
-    async fn rank(&self, query: &RankQuery, _: &Context) -> Result<Slate, Error> {
-        let titles = ["Collateral", "Thief", "Ronin"];
-        let items = titles
-            .iter()
-            .zip(1..)
-            .take(query.limit)
-            .map(|(title, position)| SlateItem {
-                position,
-                score: 1.0 / position as f32,
-                item: film(
-                    title,
-                    if *title == "Ronin" {
-                        "John Frankenheimer"
-                    } else {
-                        "Michael Mann"
-                    },
-                ),
-                affinities: Vec::new(),
-            });
-        Ok(Slate {
-            items: items.collect(),
-            origin: SlateOrigin::Personal,
-            ranker_revision: Revision("r1".into()),
-        })
-    }
-}
-
-#[async_trait]
-impl KnowledgeSource for Stations {
-    async fn consult(
-        &self,
-        pair: &Pair,
-        history: &Arc<History>,
-        context: &Context,
-    ) -> Result<Knowledge, Error> {
-        self.note("oracle", context);
-        match self.oracle {
-            Script::Fails => {
-                return Err(Error::Unavailable {
-                    reason: UnavailableReason::Unreachable,
-                });
-            }
-            Script::Hangs => std::future::pending().await,
-            Script::Answers | Script::DiesInMidText => {}
-        }
-        let liked = history.liked().next().ok_or(Error::Internal)?;
-        Ok(Knowledge {
-            facts: vec![Fact {
-                kind: FactKind::Shared {
-                    attribute: "genre".into(),
-                    value: "crime".into(),
-                },
-                text: "it is a crime film like Heat".into(),
-                evidence: vec![Evidence::History {
-                    item: liked.item.id.clone(),
-                }],
-            }],
-            text: format!("{} is a crime film like Heat.", pair.item.title),
-            oracle_revision: Revision("o1".into()),
-            template_revision: Revision("t1".into()),
-            created_at: Timestamp(0),
-            freshness: self.freshness,
-            facts_refused: 0,
-            history_truncated: 0,
-        })
-    }
-}
-
-#[async_trait]
-impl Explainer for Stations {
-    async fn explain(&self, query: ExplainQuery, context: &Context) -> Result<ExplanationStream, Error> {
-        self.note("prism", context);
-        let script = self.prism;
-        match script {
-            Script::Fails => {
-                return Err(Error::Unavailable {
-                    reason: UnavailableReason::Unreachable,
-                });
-            }
-            Script::Hangs => std::future::pending().await,
-            Script::Answers | Script::DiesInMidText => {}
-        }
-        Ok(Box::pin(async_stream::stream! {
-            let first = format!("{} is a crime film like Heat.", query.pair.item.title);
-            yield Ok(ExplanationEvent::Delta(first.clone()));
-            if script == Script::DiesInMidText {
-                yield Err(Error::Unavailable { reason: UnavailableReason::Unreachable });
-                return;
-            }
-            let mut written = ladder::without_text(NoneReason::Internal);
-            written.text = first;
-            written.grounding.rung = query.rung();
-            written.prism_revision = Revision("p1".into());
-            yield Ok(ExplanationEvent::Done(written));
-        }))
-    }
-}
-
-fn stations(oracle: Script, prism: Script) -> Arc<Stations> {
-    Arc::new(Stations {
-        oracle,
-        prism,
-        freshness: Freshness::Fresh,
-        asked: Mutex::default(),
-    })
-}
-
-fn river(stations: &Arc<Stations>) -> Arc<River> {
-    Arc::new(River {
-        ranker: Arc::new(Slates),
-        knowledge: Some(stations.clone()),
-        explainer: Some(stations.clone()),
-        config: Config::default(),
-        room: Admission::new(admission::Config::default()),
-    })
-}
-
-fn ask() -> Ask {
-    let liked = Interaction {
-        item: film("Heat", "Michael Mann"),
-        at: Timestamp(1),
-        signal: Signal::Liked,
-        rating: None,
-        text: None,
-    };
-    Ask {
-        user: Some(UserId::new("u1")),
-        rank: RankQuery {
-            history: Arc::new(History::new(vec![liked])),
-            candidates: Candidates::Catalogue,
-            filters: Vec::new(),
-            include_seen: false,
-            limit: 3,
-        },
-        explain: ExplainOptions::default(),
-    }
-}
-
-fn context(budget: Duration) -> Context {
-    Context {
-        tenant: TenantId::default(),
-        request: RequestId("r-1".into()),
-        deadline: Deadline::after(now(), budget),
-    }
-}
+use crate::guarded::Guarded;
+use crate::scripted::{Script, Slates, asked, context, river, river_with, stations};
 
 /// What came out: explanations by position, the summary; checks the order of events on the way.
 struct Seen {
@@ -208,9 +18,9 @@ struct Seen {
     done_after: Duration,
 }
 
-async fn flow(river: Arc<River>, ask: Ask, budget: Duration) -> Seen {
+async fn flow(river: Arc<River>, asked: Resolved, budget: Duration) -> Seen {
     let started = now();
-    let mut events = std::pin::pin!(river.recommend(ask, context(budget)).await.expect("ranked"));
+    let mut events = std::pin::pin!(river.recommend(asked, context(budget)).await.expect("ranked"));
     assert!(
         matches!(events.next().await, Some(Event::Slate(slate)) if slate.items.len() == 3),
         "the slate comes first"
@@ -260,7 +70,7 @@ fn rungs(seen: &Seen) -> Vec<Rung> {
 async fn with_all_stations_well_every_item_is_explained_with_fresh_knowledge() {
     let seen = flow(
         river(&stations(Script::Answers, Script::Answers)),
-        ask(),
+        asked(),
         Duration::from_secs(5),
     )
     .await;
@@ -281,7 +91,7 @@ async fn a_dead_or_slow_oracle_leaves_the_history_alone_and_says_so() {
     for (script, phrase) in [(Script::Fails, "unreachable"), (Script::Hangs, "did not answer")] {
         let seen = flow(
             river(&stations(script, Script::Answers)),
-            ask(),
+            asked(),
             Duration::from_secs(5),
         )
         .await;
@@ -306,7 +116,7 @@ async fn a_dead_or_slow_prism_leaves_templates_within_the_deadline() {
     for script in [Script::Fails, Script::Hangs] {
         let seen = flow(
             river(&stations(Script::Answers, script)),
-            ask(),
+            asked(),
             Duration::from_secs(5),
         )
         .await;
@@ -331,7 +141,7 @@ async fn a_dead_or_slow_prism_leaves_templates_within_the_deadline() {
 async fn what_a_lost_prism_had_said_stands_and_is_never_taken_back() {
     let seen = flow(
         river(&stations(Script::Answers, Script::DiesInMidText)),
-        ask(),
+        asked(),
         Duration::from_secs(5),
     )
     .await;
@@ -347,11 +157,11 @@ async fn what_a_lost_prism_had_said_stands_and_is_never_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_refuses_poorer_rungs_never_sees_their_text() {
-    let mut ask = ask();
-    ask.explain.lowest_rung = Some(Rung::Cached);
+    let mut asked = asked();
+    asked.explain.lowest_rung = Some(Rung::Cached);
     let seen = flow(
         river(&stations(Script::Fails, Script::Answers)),
-        ask,
+        asked,
         Duration::from_secs(5),
     )
     .await;
@@ -362,9 +172,9 @@ async fn a_caller_who_refuses_poorer_rungs_never_sees_their_text() {
 #[tokio::test(start_paused = true)]
 async fn items_that_nobody_asked_to_explain_cost_nothing() {
     let stations = stations(Script::Answers, Script::Answers);
-    let mut ask = ask();
-    ask.explain.items_max = Some(1);
-    let seen = flow(river(&stations), ask, Duration::from_secs(5)).await;
+    let mut asked = asked();
+    asked.explain.items_max = Some(1);
+    let seen = flow(river(&stations), asked, Duration::from_secs(5)).await;
     let not_requested = Rung::None(NoneReason::NotRequested);
     assert_eq!(rungs(&seen), [Rung::Fresh, not_requested, not_requested]);
     assert_eq!(
@@ -377,7 +187,7 @@ async fn items_that_nobody_asked_to_explain_cost_nothing() {
 #[tokio::test(start_paused = true)]
 async fn deadlines_shrink_on_the_way() {
     let stations = stations(Script::Answers, Script::Answers);
-    flow(river(&stations), ask(), Duration::from_secs(5)).await;
+    flow(river(&stations), asked(), Duration::from_secs(5)).await;
     for (station, left) in stations.asked.lock().expect("no panic").iter() {
         assert!(*left <= Duration::from_secs(5), "{station} had {left:?}");
         assert!(
@@ -392,7 +202,7 @@ async fn in_oracle_mode_the_teachers_own_text_is_served() {
     let stations = stations(Script::Answers, Script::Fails);
     let mut river = Arc::into_inner(river(&stations)).expect("one owner");
     river.config.mode = Mode::Oracle;
-    let seen = flow(Arc::new(river), ask(), Duration::from_secs(5)).await;
+    let seen = flow(Arc::new(river), asked(), Duration::from_secs(5)).await;
     assert_eq!(seen.explained[&2].text, "Thief is a crime film like Heat.");
     assert_eq!(rungs(&seen), [Rung::Fresh; 3]);
 }
@@ -403,49 +213,135 @@ async fn without_oracle_and_prism_templates_still_speak_and_an_empty_history_is_
         ranker: Arc::new(Slates),
         knowledge: None,
         explainer: None,
+        rooms: Rooms::new(&Config::default()),
         config: Config::default(),
-        room: Admission::new(admission::Config::default()),
     });
-    let mut ask = ask();
-    ask.rank.history = Arc::default();
-    let seen = flow(river, ask, Duration::from_secs(5)).await;
+    let mut asked = asked();
+    asked.rank.history = Arc::default();
+    let seen = flow(river, asked, Duration::from_secs(5)).await;
     assert!(seen.explained.values().all(|e| matches!(
         e.grounding.rung,
         Rung::Template | Rung::None(NoneReason::NoEvidence)
     )));
 }
 
+fn small_rooms(items: u64, items_by_rule: u64) -> Config {
+    Config {
+        admission: admission::Config {
+            cost_max: items,
+            cost_min: items,
+            ..admission::Config::default()
+        },
+        items_by_rule_max: items_by_rule,
+        ..Config::default()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_house_refuses_at_once_and_a_caller_who_leaves_makes_room() {
-    let mut river = Arc::into_inner(river(&stations(Script::Answers, Script::Hangs))).expect("one owner");
-    river.room = Admission::new(admission::Config {
-        cost_max: 4,
-        cost_min: 4,
-        ..admission::Config::default()
-    });
-    let river = Arc::new(river);
-    let recommend = || river.clone().recommend(ask(), context(Duration::from_secs(5)));
+    let river = river_with(&stations(Script::Answers, Script::Hangs), small_rooms(4, 4));
+    let recommend = || river.clone().recommend(asked(), context(Duration::from_secs(5)));
     let mut first = Box::pin(recommend().await.expect("three of four places"));
     assert!(matches!(first.next().await, Some(Event::Slate(_))));
-    let asked = now();
+    let by_rule = recommend().await.expect("three of the four others");
+    let began = now();
     assert!(
         matches!(recommend().await.err(), Some(Error::Overloaded { retry_after }) if !retry_after.is_zero())
     );
-    assert_eq!(now(), asked, "without waiting");
+    assert_eq!(now(), began, "without waiting");
+    drop(by_rule);
     drop(first);
     let events: Vec<Event> = recommend().await.expect("room again").collect().await;
     assert!(matches!(events.last(), Some(Event::Summary(_))));
-    assert_eq!(river.room.in_use(), 0);
+    assert_eq!(river.rooms.in_use(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_explanations_are_slow_a_slate_comes_at_once_with_templates_that_say_why() {
+    let stations = stations(Script::Hangs, Script::Answers);
+    let river = river_with(&stations, small_rooms(4, 256));
+    let slow = tokio::spawn(flow(river.clone(), asked(), Duration::from_secs(20)));
+    tokio::task::yield_now().await;
+    assert_eq!(stations.times_asked("oracle"), 3);
+    let seen = flow(river.clone(), asked(), Duration::from_secs(20)).await;
+    assert_eq!(seen.done_after, Duration::ZERO);
+    assert_eq!(rungs(&seen), [Rung::Template; 3]);
+    for explanation in seen.explained.values() {
+        assert!(!explanation.text.is_empty());
+        assert_eq!(explanation.grounding.descents, [Descent::NoRoom.as_str()]);
+    }
+    assert_eq!(stations.times_asked("oracle"), 3, "nobody is asked for it");
+    assert_eq!(rungs(&slow.await.expect("no panic")), [Rung::HistoryOnly; 3]);
+    assert_eq!(river.rooms.in_use(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_short_of_a_processor_refuses_also_what_never_waits() {
+    let river = river_with(&stations(Script::Hangs, Script::Answers), small_rooms(1, 9));
+    let _held = river.rooms.admit(1).expect("the only place for models");
+    let burst =
+        (0..10).map(|_| tokio::spawn(river.clone().recommend(asked(), context(Duration::from_secs(5)))));
+    let burst: Vec<_> = burst.collect();
+    let mut let_in = 0;
+    for request in burst {
+        match request.await.expect("no panic") {
+            Ok(events) => {
+                let_in += 1;
+                drop(events);
+            }
+            Err(error) => assert!(matches!(error, Error::Overloaded { .. }), "{error}"),
+        }
+    }
+    assert_eq!(let_in, 3, "those that came in the same turn share nine places");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_oracle_that_hangs_is_soon_left_alone_and_its_callers_wait_no_more() {
+    let stations = stations(Script::Hangs, Script::Answers);
+    let mut river = Arc::into_inner(river(&stations)).expect("one owner");
+    let config = river.config.clone();
+    let guarded = Guarded::new(stations.clone(), config.oracle_breaker, config.oracle_silence_max);
+    river.knowledge = Some(Arc::new(guarded));
+    let river = Arc::new(river);
+    let first = tokio::join!(
+        flow(river.clone(), asked(), Duration::from_secs(20)),
+        flow(river.clone(), asked(), Duration::from_secs(20)),
+    );
+    assert_eq!(first.0.done_after, config.consult_cap);
+    assert_eq!(stations.times_asked("oracle"), 6);
+    let next = flow(river, asked(), Duration::from_secs(20)).await;
+    assert_eq!(next.done_after, Duration::ZERO);
+    assert_eq!(rungs(&next), [Rung::HistoryOnly; 3]);
+    assert_eq!(stations.times_asked("oracle"), 6, "it is not asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_a_prism_was_waited_for_in_vain_the_rest_of_a_long_slate_is_not_asked_about() {
+    let stations = stations(Script::Answers, Script::Hangs);
+    let river = river(&stations);
+    let mut asked = asked();
+    asked.rank.limit = 100;
+    let events = river
+        .clone()
+        .recommend(asked, context(Duration::from_secs(5)))
+        .await;
+    let events: Vec<Event> = events.expect("ranked").collect().await;
+    let explained = events.iter().filter_map(|event| match event {
+        Event::Explained(it) => Some(it.explanation.grounding.rung),
+        _ => None,
+    });
+    assert_eq!(explained.collect::<Vec<_>>(), [Rung::Template; 100]);
+    assert_eq!(stations.times_asked("prism"), river.config.items_in_flight_max);
 }
 
 #[tokio::test(start_paused = true)]
 async fn knowledge_is_returned_only_to_those_who_ask() {
     for wanted in [false, true] {
-        let mut ask = ask();
-        ask.explain.include_knowledge = wanted;
+        let mut asked = asked();
+        asked.explain.include_knowledge = wanted;
         let river = river(&stations(Script::Answers, Script::Answers));
         let events: Vec<Event> = river
-            .recommend(ask, context(Duration::from_secs(5)))
+            .recommend(asked, context(Duration::from_secs(5)))
             .await
             .expect("ranked")
             .collect()
