@@ -510,10 +510,11 @@ mod tests {
         tokio::spawn(async move {
             let mut part = [0; 1 << 10];
             loop {
-                let read = from_server.read(&mut part).await.expect("a line");
-                if read == 0 || to_client.write_all(&part[..read]).await.is_err() {
-                    return;
+                let read = from_server.read(&mut part).await?;
+                if read == 0 {
+                    return to_client.shutdown().await;
                 }
+                to_client.write_all(&part[..read]).await?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
