@@ -164,13 +164,16 @@ impl Intake {
     fn check_act(&self, act: Act) -> Result<(Act, Option<f32>), String> {
         check_id("user", &act.user)?;
         check_id("item", &act.item)?;
-        let rating = match (act.rating, &self.scale) {
+        // Compared as they are kept: the f64 of 0.1 lies below the f32 of a scale that begins with 0.1.
+        let rating = match (act.rating.map(|value| (value, value as f32)), &self.scale) {
             (None, _) => None,
-            (Some(value), _) if !value.is_finite() => return Err(format!("rating: {value} is no number")),
-            (Some(value), Some(s)) if !(f64::from(s.min)..=f64::from(s.max)).contains(&value) => {
+            (Some((value, kept)), _) if !kept.is_finite() => {
+                return Err(format!("rating: {value} is no number"));
+            }
+            (Some((value, kept)), Some(s)) if !(s.min..=s.max).contains(&kept) => {
                 return Err(format!("rating: {value} is not within {} and {}", s.min, s.max));
             }
-            (Some(value), _) => Some(value as f32),
+            (Some((_, kept)), _) => Some(kept),
         };
         if act.at.unsigned_abs() > TIMESTAMP_MAX {
             return Err(format!(

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::records::Records;
 
 /// How splits are drawn. Doc comments are the manual.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,12 +184,13 @@ impl Assigned {
         let splits: Splits = toml::from_str(&text).map_err(|e| Error::malformed(&file, e.to_string()))?;
         let file = dir.join("splits.csv");
         let bad = |line: u64, reason: &str| Error::malformed(&file, format!("line {line}: {reason}"));
-        let mut reader = csv::Reader::from_path(&file).map_err(|e| Error::malformed(&file, e.to_string()))?;
-        let mut parts = HashMap::new();
-        for row in reader.records() {
-            let row = row.map_err(|e| Error::malformed(&file, e.to_string()))?;
-            let line = row.position().map_or(0, csv::Position::line);
-            let (Some(user), Some(part)) = (row.get(0), row.get(1).and_then(Part::parse)) else {
+        let mut records = Records::open(&file, b',')?;
+        let (mut row, mut parts) = (csv::ByteRecord::new(), HashMap::new());
+        // The header.
+        records.read(&mut row)?;
+        while let Some(line) = records.read(&mut row)? {
+            let text = |n: usize| row.get(n).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let (Some(user), Some(part), 2) = (text(0), text(1).and_then(Part::parse), row.len()) else {
                 return Err(bad(line, "expected user_id and train, dev or test"));
             };
             if parts.insert(user.to_owned(), part).is_some() {

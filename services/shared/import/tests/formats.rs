@@ -330,6 +330,80 @@ fn tables_of_every_sort_give_the_same_data_set() {
 }
 
 #[test]
+fn one_stray_quote_loses_no_row_of_a_tsv_and_ends_the_import_of_a_csv() {
+    let rows = |separator: &str| -> String {
+        (0..200)
+            .map(|n| {
+                let title = if n == 3 { "\"Pot" } else { "Cup" };
+                format!("{}\n", [&format!("p{n}"), title, "", ""].join(separator))
+            })
+            .collect()
+    };
+    let acts = "who,what,stars,at\n1,p3,4,1\n";
+    let import = |name: &str, separator: &str| {
+        let items = format!(
+            "{}\n{}",
+            ["sku", "name", "maker", "kinds"].join(separator),
+            rows(separator)
+        );
+        let place = Place::new(&[
+            ("a.csv", acts.as_bytes()),
+            (name, items.as_bytes()),
+            ("map.toml", mapping("a.csv", name).as_bytes()),
+        ]);
+        let done = table(&place.path("map.toml"), &place.out(), &lenient());
+        (done, place)
+    };
+    let (report, place) = import("items.tsv", "\t");
+    assert_eq!(report.unwrap().items.kept, 200);
+    assert_eq!(place.items()["p3"]["title"], "\"Pot");
+    let (refused, place) = import("items.csv", ",");
+    let error = refused.unwrap_err().to_string();
+    assert!(
+        error.contains("items.csv: line 5 opens a quote that is never closed"),
+        "{error}"
+    );
+    assert!(!place.out().exists());
+}
+
+#[test]
+fn a_fault_is_named_by_its_line_in_files_of_windows_too() {
+    let items = "sku,name,maker,kinds\r\n\r\np1,Pot,,\r\np2,,,\r\n";
+    let acts = "who,what,stars,at\r\n1,p1,4,1\r\n\r\n1,p1,9,1\r\n";
+    let place = Place::new(&[
+        ("a.csv", acts.as_bytes()),
+        ("items.csv", items.as_bytes()),
+        ("map.toml", mapping("a.csv", "items.csv").as_bytes()),
+    ]);
+    let report = table(&place.path("map.toml"), &place.out(), &lenient()).unwrap();
+    said(&report, "items.csv:4: title: is empty");
+    said(&report, "a.csv:4: rating: 9 is not within 1 and 5");
+    let splits = place.out().join("splits.csv");
+    std::fs::write(&splits, "user_id,part\r\n1,train\r\n\r\n2,nobody\r\n").unwrap();
+    let error = Assigned::read(&place.out()).unwrap_err().to_string();
+    assert!(error.contains("splits.csv: line 4:"), "{error}");
+}
+
+#[test]
+fn ratings_at_the_ends_of_a_scale_are_within_it() {
+    let acts = "who,what,stars,at\n1,p1,0.1,1\n2,p1,0.7,2\n3,p1,0.8,3\n";
+    let map = mapping("a.csv", "items.csv")
+        .replace("min = 1\nmax = 5", "min = 0.1\nmax = 0.7")
+        .replace(
+            "liked_at = 4\ndisliked_at = 2",
+            "liked_at = 0.5\ndisliked_at = 0.2",
+        );
+    let place = Place::new(&[
+        ("a.csv", acts.as_bytes()),
+        ("items.csv", b"sku,name,maker,kinds\np1,Pot,,\n"),
+        ("map.toml", map.as_bytes()),
+    ]);
+    let report = table(&place.path("map.toml"), &place.out(), &lenient()).unwrap();
+    assert_eq!(place.rows(), ["1,p1,0.1,0", "2,p1,0.7,0"]);
+    said(&report, "a.csv:4: rating: 0.8 is not within 0.1 and 0.7");
+}
+
+#[test]
 fn what_cannot_be_imported_is_named_and_leaves_nothing_behind() {
     let items = "sku,name,maker,kinds\np1,Pot,,\n";
     let good = "who,what,stars,at\n1,p1,4,1\n";

@@ -8,7 +8,8 @@ use parquet::record::Field;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::lines::{Encoding, each_object, open};
+use crate::lines::{Encoding, each_object};
+use crate::records::Records;
 
 /// One value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,24 +155,14 @@ fn separated(
     columns: &[Option<&str>],
     mut each: impl FnMut(u64, Result<Vec<Cell>, String>) -> Result<()>,
 ) -> Result<()> {
-    let failed = |e: csv::Error| Error::read(&source.path)(std::io::Error::other(e));
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(separator)
-        .from_reader(open(&source.path)?);
+    let mut records = Records::open(&source.path, separator)?;
     let mut record = csv::ByteRecord::new();
-    if !reader.read_byte_record(&mut record).map_err(failed)? {
+    if records.read(&mut record)?.is_none() {
         return Err(Error::malformed(&source.path, "line 1: the header is missing"));
     }
     let header: Vec<String> = record
         .iter()
-        .map(|bytes| {
-            String::from_utf8_lossy(bytes)
-                .trim_start_matches('\u{feff}')
-                .trim()
-                .to_owned()
-        })
+        .map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned())
         .collect();
     let places = columns
         .iter()
@@ -196,8 +187,7 @@ fn separated(
             }
         })
         .collect::<Result<Vec<_>>>()?;
-    while reader.read_byte_record(&mut record).map_err(failed)? {
-        let line = record.position().map_or(0, csv::Position::line);
+    while let Some(line) = records.read(&mut record)? {
         let cells = if record.len() == header.len() {
             places
                 .iter()
