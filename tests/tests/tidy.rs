@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// Which crates of ours each crate may use (services/ARCHITECTURE.md, "Rooms"). Development dependencies are free.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("refract-domain", &[]),
-    ("refract-model", &["refract-kernel"]),
+    ("refract-durable", &[]),
+    ("refract-model", &["refract-kernel", "refract-durable"]),
     ("refract-kernel", &[]),
     ("refract-resilience", &[]),
     ("refract-measure", &[]),
@@ -16,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "refract-distill",
         &[
             "refract-domain",
+            "refract-durable",
             "refract-measure",
             "refract-resilience",
             "refract-truth",
@@ -23,7 +25,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("refract-truth", &["refract-domain"]),
     ("refract-engine", &["refract-model", "refract-kernel"]),
-    ("refract-bundle", &["refract-domain", "refract-truth"]),
+    (
+        "refract-bundle",
+        &["refract-domain", "refract-durable", "refract-truth"],
+    ),
     (
         "refract-worker",
         &[
@@ -53,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "refract-ranker",
         &[
             "refract-domain",
+            "refract-durable",
             "refract-truth",
             "refract-knowledge",
             "refract-wire",

@@ -20,6 +20,8 @@ use crate::model::{Hyper, Model};
 const SCHEMA: u32 = 1;
 const CARD: &str = "ranker.toml";
 const TENSORS: &str = "ranker.safetensors";
+/// The tensors of a card that is about to be written: they take the name above when it is.
+const TENSORS_NEW: &str = "ranker.safetensors.new";
 const NAMES: [&str; 8] = [
     "gram",
     "item_factors",
@@ -106,9 +108,13 @@ impl Model {
             path: dir.join(CARD),
             source: std::io::Error::other(e),
         })?;
-        // The card last: its digest vouches for the tensors, so a half-written model is never taken for a whole one.
-        replace(&path, &bytes)?;
-        replace(&dir.join(CARD), card.as_bytes())
+        // The card's digest says which tensors it means, so that whenever this ends the old model or the new one can be read.
+        let new = dir.join(TENSORS_NEW);
+        end_earlier(dir, &new, &path)?;
+        refract_durable::write(&new, &bytes).map_err(Error::write(&new))?;
+        let card_path = dir.join(CARD);
+        refract_durable::write(&card_path, card).map_err(Error::write(&card_path))?;
+        refract_durable::rename(&new, &path).map_err(Error::write(&path))
     }
 
     /// Reads the directory `dir`.
@@ -134,22 +140,44 @@ impl Model {
             return Err(wrong("blend", "must be a number from 0".to_owned()));
         }
         card.hyper.check().map_err(|e| wrong("hyper", e.to_string()))?;
-        let path = dir.join(TENSORS);
-        let bytes = fs::read(&path).map_err(Error::read(&path))?;
-        if hex::encode(Sha256::digest(&bytes)) != card.sha256 {
-            let reason = format!("the content is not the one that {CARD} vouches for");
-            return Err(Error::Model {
-                file: path,
-                part: "sha256".to_owned(),
-                reason,
-            });
-        }
+        let (path, bytes) = tensors(dir, &card.sha256)?;
         let model = parse(&path, &bytes, card)?;
         let revision = crate::train::revision(&model);
         if revision != model.revision {
             return Err(wrong("revision", format!("the content is {revision}")));
         }
         Ok(model)
+    }
+}
+
+/// The tensors of this digest; a save that was killed after its card has left them under their first name.
+fn tensors(dir: &Path, sha256: &str) -> Result<(PathBuf, Vec<u8>)> {
+    let is_meant = |bytes: &[u8]| hex::encode(Sha256::digest(bytes)) == sha256;
+    let (path, new) = (dir.join(TENSORS), dir.join(TENSORS_NEW));
+    let refused = match fs::read(&path) {
+        Ok(bytes) if is_meant(&bytes) => return Ok((path, bytes)),
+        Ok(_) => Error::Model {
+            file: path,
+            part: "sha256".to_owned(),
+            reason: format!("the content is not the one that {CARD} vouches for"),
+        },
+        Err(error) => Error::read(&path)(error),
+    };
+    match fs::read(&new) {
+        Ok(bytes) if is_meant(&bytes) => Ok((new, bytes)),
+        _ => Err(refused),
+    }
+}
+
+/// Ends a save that was killed after its card: its tensors would be written over.
+fn end_earlier(dir: &Path, new: &Path, path: &Path) -> Result<()> {
+    let card = fs::read_to_string(dir.join(CARD)).ok();
+    let card: Option<Card> = card.and_then(|text| toml::from_str(&text).ok());
+    match card {
+        Some(card) if new.exists() && tensors(dir, &card.sha256).is_ok_and(|(meant, _)| meant == new) => {
+            refract_durable::rename(new, path).map_err(Error::write(path))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -334,11 +362,4 @@ impl View for &Stored {
     fn data_len(&self) -> usize {
         self.bytes.len()
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(Error::write(path))
 }

@@ -540,6 +540,36 @@ fn a_saved_model_is_read_back_the_same_and_an_altered_one_refused() {
 }
 
 #[test]
+fn a_save_that_is_killed_at_any_moment_leaves_the_old_model_or_the_new_one() {
+    let data = dataset();
+    let old = train(&data, &hyper(), |_| {}).unwrap();
+    let mut other = hyper();
+    other.als.seed += 1;
+    let new = train(&data, &other, |_| {}).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let (tensors, next) = (place("ranker.safetensors"), place("ranker.safetensors.new"));
+    let revision = || Model::load(dir.path()).unwrap().revision().clone();
+    new.save(dir.path()).unwrap();
+    std::fs::copy(&tensors, place("of the new")).unwrap();
+    let card = std::fs::read(place("ranker.toml")).unwrap();
+    old.save(dir.path()).unwrap();
+    // Between the new tensors and their card; then between the card and the tensors' last name.
+    std::fs::copy(place("of the new"), &next).unwrap();
+    assert_eq!(revision(), *old.revision());
+    std::fs::write(place("ranker.toml"), card).unwrap();
+    assert_eq!(revision(), *new.revision());
+    // The next one, ended before its card is written.
+    std::fs::create_dir(place(".ranker.toml.partial")).unwrap();
+    assert!(old.save(dir.path()).is_err());
+    assert_eq!(revision(), *new.revision());
+    std::fs::remove_dir(place(".ranker.toml.partial")).unwrap();
+    old.save(dir.path()).unwrap();
+    assert_eq!(revision(), *old.revision());
+    assert!(tensors.is_file() && !next.exists());
+}
+
+#[test]
 fn a_model_serves_a_catalogue_that_has_changed_since() {
     let data = dataset();
     let model = train(&data, &hyper(), |_| {}).unwrap();

@@ -5,7 +5,6 @@
 //! `phrases.tsv` (`refract_engine::Phrases`). Texts do not change by it, nor does the bundle's revision, which names the weights.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -58,12 +57,9 @@ pub(crate) async fn run(args: &Rehearse) -> Result<()> {
 
 /// Writes the phrases beside the weights, whole or not at all, and into the list of the bundle's files.
 pub(crate) fn write(dir: &Path, manifest: Option<Manifest>, phrases: &Phrases) -> Result<()> {
-    let (file, partial) = (
-        dir.join(PHRASES_FILE),
-        dir.join(format!(".{PHRASES_FILE}.partial")),
-    );
-    fs::write(&partial, phrases.to_text()).with_context(|| format!("writing {}", partial.display()))?;
-    fs::rename(&partial, &file).with_context(|| format!("writing {}", file.display()))?;
+    let file = dir.join(PHRASES_FILE);
+    refract_durable::write(&file, phrases.to_text())
+        .with_context(|| format!("writing {}", file.display()))?;
     if let Some(manifest) = manifest {
         manifest.write_with(dir, PHRASES_FILE)?;
     }

@@ -40,6 +40,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+pub use sums::sampled_revision;
 use sums::{is_weights, names, revision_of, sha256};
 
 /// The file's name inside a bundle.
@@ -460,9 +461,7 @@ impl Manifest {
             path: path.clone(),
             reason: error.to_string(),
         })?;
-        let partial = dir.join(format!(".{MANIFEST_FILE}.partial"));
-        let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path));
-        written.map_err(|source| Error::Io { path, source })?;
+        refract_durable::write(&path, text).map_err(|source| Error::Io { path, source })?;
         Ok(self)
     }
 

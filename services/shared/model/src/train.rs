@@ -418,15 +418,9 @@ fn write_json(file: PathBuf, value: &Value) -> Result<(), Error> {
     replace(&file, |temporary| fs::write(temporary, &text))
 }
 
-/// Writes beside the target and renames, so that a reader never sees half a file.
 fn replace(file: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Error> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let temporary = file.with_file_name(name);
-    write(&temporary)
-        .and_then(|()| fs::rename(&temporary, file))
-        .map_err(|source| Error::Write {
-            file: file.to_owned(),
-            source,
-        })
+    refract_durable::replace(file, write).map_err(|source| Error::Write {
+        file: file.to_owned(),
+        source,
+    })
 }

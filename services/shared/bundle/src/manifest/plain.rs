@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::sums::sampled_revision;
-use super::{Decode, Limits, Manifest, Mode, Provenance, Role, Template};
+use super::{Decode, Limits, Manifest, Mode, Provenance, Role, Template, sampled_revision};
 use crate::error::Error;
 
 impl Manifest {
