@@ -280,6 +280,26 @@ fn malformed_files_are_refused_by_file_line_column_field_and_reason() {
 }
 
 #[test]
+fn a_bad_row_is_named_by_its_line_whatever_ends_lines_and_however_many_are_blank() {
+    for end in ["\n", "\r\n", "\r"] {
+        let rows = [
+            "user_id,item_id,rating,timestamp,more",
+            "",
+            "ann,heat,8,30,\"a note",
+            "of two lines\"",
+            "",
+            "ann,alien,8,30,",
+        ];
+        let dir = directory(MANIFEST, ITEMS, &rows.join(end));
+        let message = load(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("interactions.csv:6:2: item_id"),
+            "{end:?}: {message}"
+        );
+    }
+}
+
+#[test]
 fn text_that_is_not_utf8_is_refused_where_it_stands() {
     let dir = directory(MANIFEST, ITEMS, ROWS);
     fs::write(

@@ -1,7 +1,7 @@
 //! Reading and checking: every refusal names file, line, column, field and reason.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use refract_domain::{Attributes, Item, ItemId, UserId};
@@ -456,21 +456,25 @@ fn read_interactions(
     let mut first_bad = None;
     while reader.read_byte_record(&mut record).map_err(failed)? {
         report.interaction_rows += 1;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row = header
-            .row(&record, manifest, catalogue, people)
-            .map_err(|f| f.at(path, line));
-        match row {
-            Ok(row) => rows.push(row),
-            Err(error) if options.bad_rows_share_max == 0.0 => return Err(error),
-            Err(error) => {
-                report.bad_rows += 1;
-                if report.examples.len() < LoadReport::EXAMPLES_MAX {
-                    report.examples.push(error.to_string());
-                }
-                first_bad.get_or_insert(error);
+        let fault = match header.row(&record, manifest, catalogue, people) {
+            Ok(row) => {
+                rows.push(row);
+                continue;
             }
+            Err(fault) => fault,
+        };
+        report.bad_rows += 1;
+        let is_told = report.examples.len() < LoadReport::EXAMPLES_MAX;
+        if !is_told {
+            continue;
         }
+        let begin = record.position().map_or(0, csv::Position::byte);
+        let error = fault.at(path, line_of(path, begin)?);
+        if options.bad_rows_share_max == 0.0 {
+            return Err(error);
+        }
+        report.examples.push(error.to_string());
+        first_bad.get_or_insert(error);
     }
     let share = report.bad_rows as f64 / report.interaction_rows.max(1) as f64;
     match first_bad {
@@ -482,6 +486,22 @@ fn read_interactions(
         }),
         _ => Ok((rows, report)),
     }
+}
+
+/// The number of the line on which a record begins that was looked for from this byte on. The reader's own count is of `\n` alone,
+/// one of which still lies before a record where lines end in `\r\n`, as blank lines do; so lines are counted where one is named.
+fn line_of(path: &Path, begin: u64) -> Result<u64> {
+    let file = File::open(path).map_err(Error::read(path))?;
+    let (mut line, mut last) = (1, 0);
+    for (at, byte) in (0..).zip(BufReader::with_capacity(1 << 18, file).bytes()) {
+        let byte = byte.map_err(Error::read(path))?;
+        if !matches!(byte, b'\n' | b'\r') && at >= begin {
+            break;
+        }
+        line += u64::from(byte == b'\r' || (byte == b'\n' && last != b'\r'));
+        last = byte;
+    }
+    Ok(line)
 }
 
 /// Where each column of [`COLUMNS`] stands.
