@@ -13,7 +13,7 @@ use crate::fill::Filler;
 use crate::manifest::{MANIFEST_FILE, Manifest, Mode, Role};
 use crate::slots::SlotTable;
 use crate::template::{Scene, oracle_slots, plain, prism_slots};
-use crate::tokenizer::{TextStream, Tokenizer};
+use crate::tokenizer::{TOKENIZER_FILE, TextStream, Tokenizer};
 
 /// Facts that one consultation keeps.
 pub const FACTS_MAX: usize = 3;
@@ -106,6 +106,14 @@ impl Bundle {
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Refuses a tokenizer with ids for which the model has no row.
+    pub fn fits(&self, rows: usize) -> Result<(), Error> {
+        self.tokenizer.fits(rows).map_err(|reason| Error::Tokenizer {
+            path: self.dir.join(TOKENIZER_FILE),
+            reason,
+        })
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {

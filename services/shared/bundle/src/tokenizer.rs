@@ -84,6 +84,22 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// Refuses a model that has no row for an id that text may become: the tokenizer is of another model. Special tokens are left
+    /// aside: checkpoints come with some that nothing writes (BART's `<mask>`) and that their embedding has no room for.
+    pub fn fits(&self, rows: usize) -> Result<(), String> {
+        let special = self.inner.get_added_tokens_decoder();
+        let is_special = |id: &u32| special.get(id).is_some_and(|token| token.special);
+        let vocabulary = self.inner.get_vocab(true);
+        let largest = vocabulary.values().filter(|id| !is_special(id)).max();
+        match largest {
+            Some(largest) if *largest as usize >= rows => Err(format!(
+                "its ids go up to {largest}, the model knows {rows}, from 0: they are not of one model; put the tokenizer.json beside the \
+                 weights that they came with"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }

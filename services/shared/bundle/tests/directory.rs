@@ -72,6 +72,34 @@ fn a_manifest_that_says_something_odd_is_refused_with_the_reason() {
     }
 }
 
+#[test]
+fn a_tokenizer_with_ids_beyond_the_model_is_refused_but_for_special_tokens_that_nothing_writes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    written(dir.path());
+    let bundle = Bundle::open(dir.path()).expect("opens");
+    let ids = bundle.tokenizer().vocab_size();
+    // Padded vocabularies are usual.
+    for rows in [ids, ids + 28] {
+        bundle.fits(rows).expect("fits");
+    }
+    let error = bundle.fits(ids - 1).expect_err("an id too many").to_string();
+    assert!(
+        error.contains("tokenizer.json")
+            && error.contains(&format!("up to {}, the model knows {}", ids - 1, ids - 1)),
+        "{error}"
+    );
+    let path = dir.path().join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("json");
+    json["added_tokens"].as_array_mut().expect("a list").push(serde_json::json!({
+        "id": ids, "content": "<mask>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+    }));
+    std::fs::write(&path, json.to_string()).expect("a file");
+    let tokenizer = Tokenizer::read(&path).expect("a tokenizer");
+    assert_eq!(tokenizer.vocab_size(), ids + 1);
+    tokenizer.fits(ids).expect("fits");
+}
+
 /// `<repository>/../shared/data`, or `REFRACT_SHARED_DATA`.
 fn shared_data() -> Option<PathBuf> {
     let given = std::env::var_os("REFRACT_SHARED_DATA").map(PathBuf::from);

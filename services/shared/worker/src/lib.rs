@@ -60,6 +60,7 @@ impl Worker {
             .holding_readings(config.readings_bytes_max);
         let opened = refract_engine::open(&config.bundle, &config.open(bundle.manifest().precision))?;
         let (spec, choice) = (opened.spec, opened.choice);
+        bundle.fits(spec.vocab)?;
         let mut params = GenerationParams::for_model(&spec, &opened.defaults);
         apply(&bundle.manifest().decode, &mut params);
         params.max_new_tokens = params.max_new_tokens.min(config.new_tokens_max);
