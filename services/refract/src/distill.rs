@@ -31,6 +31,9 @@ const SAMPLE: usize = 200;
 const USUAL_TOKENS: f64 = 45.0;
 
 pub(crate) async fn run(args: &Distill) -> Result<()> {
+    if columns::is_parquet(&args.out) {
+        columns::check(&journal_of(&args.out), &args.out)?;
+    }
     let (data, _) = data_and_ranker(&args.data)?;
     let dataset = Dataset::load(&data, &LoadOptions::default())?;
     let pairs = pairs::Pairs::of(&dataset, &data, args)?;

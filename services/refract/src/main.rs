@@ -1,4 +1,4 @@
-//! The one command: demo, serve, recommend, explain, generate, quantize, compare, train, eval.
+//! The one command: see it work, serve, ask, import data, label, train, measure, reproduce, plan; `cli.rs` names each.
 
 mod ask;
 mod assets;
@@ -7,6 +7,7 @@ mod cluster;
 mod compare;
 mod corpus;
 mod demo;
+mod digest;
 mod distill;
 mod eval;
 mod generate;

@@ -1,6 +1,6 @@
 //! Which pairs are labelled: every user's newest likes within the user's part of the split, each with the history before it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use refract_domain::{History, Interaction, Pair, Signal, TenantId, UserId};
 use refract_import::splits::{Assigned, Config, Part};
 use refract_ranker::Dataset;
 use refract_ranker::interactions::Act;
-use sha2::{Digest as _, Sha256};
 
 use crate::cli::Distill;
 use crate::corpus::CoLikes;
+use crate::digest;
 
 pub(crate) struct Pairs {
     assigned: Assigned,
@@ -43,15 +43,20 @@ impl Pairs {
             let is_wanted = assigned.parts.get(id).is_some_and(|part| wanted.contains(part));
             users_without += usize::from(is_wanted && samples.len() == before);
         }
-        let mut hash = Sha256::new();
-        for text in [
+        let digest = digest::of([
             dataset.digest(),
             format!("{:?}", assigned.splits),
             format!("{:?} {} {}", args.part, args.pairs_per_user, args.history_min),
-        ] {
-            hash.update(text.as_bytes());
-        }
-        let digest = hex(&hash.finalize()[..8]);
+            // What a teacher is shown besides, and who is in which part: `splits.csv` may be written by other rules than ours.
+            digest::of(dataset.catalogue().items().iter().map(|item| &item.description)),
+            digest::of(
+                assigned
+                    .parts
+                    .iter()
+                    .map(|(user, part)| format!("{} {user}", part.as_str()))
+                    .collect::<BTreeSet<_>>(),
+            ),
+        ]);
         Ok(Self {
             assigned,
             samples,
@@ -128,10 +133,6 @@ fn ask(dataset: &Dataset, co_likes: &CoLikes, user: u32, place: usize, part: Par
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -184,6 +185,41 @@ mod tests {
             "{counts:?}"
         );
         assert!(asks.iter().any(|ask| !ask.pair.affinities.is_empty()));
+    }
+
+    #[test]
+    fn other_descriptions_or_parts_are_other_pairs() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = "user_id,item_id,rating,timestamp\n".to_owned()
+            + &(0..12)
+                .map(|n| format!("u{},i{n},,{n}\n", n % 3))
+                .collect::<String>();
+        let digest_of = |description: &str, parts: &str| {
+            let items: String = (0..12)
+                .map(|n| {
+                    format!("{{\"id\":\"i{n}\",\"title\":\"T{n}\",\"description\":\"{description}\"}}\n")
+                })
+                .collect();
+            for (name, text) in [
+                ("dataset.toml", "name = \"few\"\n"),
+                ("items.jsonl", &items),
+                ("interactions.csv", &rows),
+                (
+                    "splits.toml",
+                    "dev_from = 8\ntest_from = 10\nheld_out_share = 0.5\nseed = 1\n",
+                ),
+                ("splits.csv", &format!("user_id,part\n{parts}")),
+            ] {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            }
+            let dataset = Dataset::load(dir.path(), &LoadOptions::default()).unwrap();
+            Pairs::of(&dataset, dir.path(), &args(&[])).unwrap().digest
+        };
+        let first = digest_of("Cops.", "u0,train\nu1,dev\nu2,test\n");
+        // The order of the lines says nothing.
+        assert_eq!(first, digest_of("Cops.", "u2,test\nu0,train\nu1,dev\n"));
+        assert_ne!(first, digest_of("Robbers.", "u0,train\nu1,dev\nu2,test\n"));
+        assert_ne!(first, digest_of("Cops.", "u0,train\nu1,test\nu2,dev\n"));
     }
 
     #[test]

@@ -69,6 +69,17 @@ pub fn is_parquet(path: &Path) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case("parquet"))
 }
 
+/// Refuses a table `out` that was not written from `journal`: writing would replace what cannot be made again.
+pub fn check(journal: &Path, out: &Path) -> Result<(), Error> {
+    if out.exists() && !journal.exists() {
+        return Err(Error::Foreign {
+            path: out.to_owned(),
+            lacks: journal.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Writes the labels of `journal` to `out`; gives their number.
 pub fn write(journal: &Path, out: &Path) -> Result<usize, Error> {
     let failed = |e: ParquetError| Error::write(out)(std::io::Error::other(e));
@@ -106,7 +117,7 @@ pub fn write(journal: &Path, out: &Path) -> Result<usize, Error> {
     }
     let file = writer.into_inner().map_err(failed)?;
     file.sync_data().map_err(Error::write(partial))?;
-    std::fs::rename(partial, out).map_err(Error::write(out))?;
+    refract_durable::rename(partial, out).map_err(Error::write(out))?;
     Ok(count)
 }
 

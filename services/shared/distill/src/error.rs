@@ -10,6 +10,12 @@ pub enum Error {
     Write { path: PathBuf, source: std::io::Error },
     #[error("another process is writing {}", path.display())]
     Busy { path: PathBuf },
+    /// What stands there was not written by a run of labelling that could go on.
+    #[error(
+        "{} is there and {} is not: it is not the file of a run that can go on; name another file, or move this one away",
+        path.display(), lacks.display()
+    )]
+    Foreign { path: PathBuf, lacks: PathBuf },
     #[error("{}:{line}: {reason}", path.display())]
     Malformed {
         path: PathBuf,

@@ -55,7 +55,7 @@ struct Named {
 
 impl Journal {
     /// Opens or begins the journal at `path`: cuts a torn last line, reads what is done, and refuses to mix two runs or two
-    /// processes.
+    /// processes. A file that no run has begun is left as it is.
     pub fn open(path: &Path, header: &Header) -> Result<Self, Error> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
@@ -194,12 +194,18 @@ fn check_header(path: &Path, header: &Header) -> Result<(), Error> {
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => {
+            for foreign in [path.to_owned(), beside(path, "rejected.jsonl")] {
+                if std::fs::metadata(&foreign).is_ok_and(|found| found.len() > 0) {
+                    return Err(Error::Foreign {
+                        path: foreign,
+                        lacks: file,
+                    });
+                }
+            }
             let text = serde_json::to_string_pretty(header)
                 .map_err(|e| Error::write(&file)(std::io::Error::other(e)))?;
-            let partial = beside(path, "run.json.partial");
-            return std::fs::write(&partial, text + "\n")
-                .and_then(|()| std::fs::rename(&partial, &file))
-                .map_err(Error::write(&file));
+            // On the disk before the first label: without it the labels are nobody's.
+            return refract_durable::write(&file, text + "\n").map_err(Error::write(&file));
         }
         Err(e) => return Err(Error::read(&file)(e)),
     };

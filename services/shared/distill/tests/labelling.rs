@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use refract_distill::{
     Answer, Ask, Candidate, Config, Error, Fault, Header, Identity, Journal, Label, Manner, OpenAi, Report,
-    Shard, Teacher, distill, openai,
+    Shard, Teacher, columns, distill, openai,
 };
 use refract_domain::{History, Interaction, Item, ItemId, Pair, Signal, TenantId, Timestamp, UserId};
 use refract_resilience::backoff;
@@ -277,6 +277,48 @@ async fn two_runs_do_not_mix_in_one_file_and_two_processes_do_not_write_it() {
     std::fs::write(&path, "{\"id\":\"a\"}\nnonsense\n").unwrap();
     let error = Journal::open(&path, &header()).unwrap_err().to_string();
     assert!(error.contains("labels.jsonl:2: no label"), "{error}");
+}
+
+#[test]
+fn a_file_that_no_run_has_begun_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let label = r#"{"id":"a"}"#.to_owned() + "\n";
+    for (name, text) in [
+        ("notes.txt", "no end of line"),
+        ("labels.jsonl", &label),
+        ("a.jsonl.rejected.jsonl", &label),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let out = path.with_file_name(name.trim_end_matches(".rejected.jsonl"));
+        let error = Journal::open(&out, &header()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Foreign { path: named, .. } if *named == path),
+            "{error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .contains(".run.json is not: it is not the file of a run"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert!(!out.with_file_name(format!("{name}.run.json")).exists());
+    }
+    // One that is empty is nobody's.
+    std::fs::write(dir.path().join("empty"), "").unwrap();
+    Journal::open(&dir.path().join("empty"), &header()).unwrap();
+
+    let (table, journal) = (dir.path().join("t.parquet"), dir.path().join("t.parquet.jsonl"));
+    columns::check(&journal, &table).unwrap();
+    std::fs::write(&table, "somebody's").unwrap();
+    let error = columns::check(&journal, &table).unwrap_err().to_string();
+    assert!(
+        error.contains("t.parquet is there and") && error.contains("t.parquet.jsonl is not"),
+        "{error}"
+    );
+    Journal::open(&journal, &header()).unwrap();
+    columns::check(&journal, &table).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
