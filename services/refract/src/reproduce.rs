@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Every stage is a command of this program that anybody can run by itself; the page lists them. A stage's results lie in
-//! `results/`, and a run that was stopped goes on with the first stage that has none.
+//! `results/`, and a run that was stopped goes on with the first stage that has none. A stage is another one when its words are, or
+//! the data or models that they name; it and those after it are then made anew.
 
 mod noise;
 mod plan;
@@ -24,6 +25,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::cli::{EvalReport, Reproduce};
+use crate::digest;
 use crate::eval::page;
 use plan::Plan;
 use stage::Stages;
@@ -33,20 +35,23 @@ pub(crate) fn run(args: &Reproduce) -> Result<()> {
     let mut stages = Stages::open(&args.out)?;
     let labels = plan.labels();
 
-    stages.command("labels", plan.label())?;
-    stages.made("noise", &plan.noise_key(), |_| {
+    stages.command("labels", plan.label(), &plan.digest_of_label()?)?;
+    let spoilt_from = format!("{} {}", plan.noise_key(), digest::of_file(&labels)?);
+    stages.made("noise", &spoilt_from, |_, _| {
         noise::spoil(&labels, &plan.noisy_labels(), args.noise, args.seed)
     })?;
+    let start = args.from.as_deref().map(digest::of_model).transpose()?;
     for student in plan.students() {
-        stages.command(&student.training(), plan.train(&student))?;
+        let start = start.as_deref().unwrap_or_default();
+        stages.training(&student.training(), plan.train(&student), start)?;
     }
     for student in plan.judged() {
-        stages.command(&student.judgement(), plan.judge(&student))?;
+        stages.command(&student.judgement(), plan.judge(&student), &student.digest()?)?;
     }
     for model in plan.timed() {
         let prompts = args.out.join(format!("prompts-{}.jsonl", model.name));
         prompts::write(&model, &labels, &prompts)?;
-        stages.command(&model.timing(), plan.time(&model, &prompts))?;
+        stages.command(&model.timing(), plan.time(&model, &prompts), &model.digest()?)?;
     }
 
     let rows = summary::rows(&plan, &stages)?;

@@ -7,6 +7,7 @@ mod compute;
 mod corpus;
 mod finetune;
 pub(crate) mod labels;
+mod place;
 mod seq2seq;
 mod settings;
 mod ship;
@@ -34,7 +35,7 @@ use crate::cli::{self, Train};
 use crate::corpus::Line;
 use crate::distill::assigned;
 use seq2seq::Recipe;
-use ship::{ship, sibling};
+use ship::ship;
 
 /// Tokens of the longest prompt and of the longest answer of a slot bundle: several times what their corpora hold.
 const PROMPT_TOKENS_MAX: usize = 512;
@@ -204,11 +205,7 @@ fn train_slots(role: Role, data: &Path, args: &cli::TrainModel) -> Result<()> {
         Role::Oracle => "oracle",
         Role::Prism => "prism",
     };
-    let working = sibling(&args.run.out, "training")?;
-    if !args.run.resume && working.exists() {
-        std::fs::remove_dir_all(&working).with_context(|| format!("clearing {}", working.display()))?;
-    }
-    std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
+    let working = place::prepare(&args.run.out, args.run.resume)?;
     let dataset = Dataset::load(data, &LoadOptions::default())?;
     let lines = lines(role, &past(&dataset, data)?, &dataset, &args.run);
     if lines.len() < 100 {

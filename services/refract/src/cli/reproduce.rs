@@ -54,6 +54,7 @@ pub(crate) struct Reproduce {
     /// Threads of training and of the engines; every model has as many.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    /// Seed for sampling, spoilt labels, weights and what is drawn to judge.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// All rows of results as lines of JSON.

@@ -67,7 +67,7 @@ pub(crate) struct TrainRun {
     pub(crate) threads: usize,
     #[command(flatten)]
     pub(crate) compute: Compute,
-    /// Go on from the checkpoint in `<out>.training`, if there is one.
+    /// Go on from the checkpoint in `<out>.training`, if there is one; it must be of the same data, settings and seed.
     #[arg(long)]
     pub(crate) resume: bool,
     /// Lines of JSON instead of a progress bar.
@@ -212,6 +212,7 @@ pub(crate) struct TrainDemo {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    /// Seed for factors, weights, corpora and order.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Go on where an earlier run was stopped.
@@ -255,6 +256,7 @@ pub(crate) struct TrainSpeed {
     pub(crate) compute: Compute,
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    /// Seed for weights and examples.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Write the first weights as a Hugging Face directory, for a peer to begin with.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use refract_bundle::{Bundle, Role};
 
-use crate::assets::Assets;
+use crate::assets::{Assets, data_and_ranker};
 use crate::cli::Reproduce;
+use crate::digest;
 
 /// Sizes of a run.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,10 @@ impl Model {
 
     pub(super) fn timing(&self) -> String {
         format!("speed-{}", self.name)
+    }
+
+    pub(super) fn digest(&self) -> Result<String> {
+        digest::of_model(&self.bundle)
     }
 }
 
@@ -193,9 +198,16 @@ impl<'a> Plan<'a> {
         words
     }
 
+    /// Of the data that is labelled and of the teacher, where it lies here.
+    pub(super) fn digest_of_label(&self) -> Result<String> {
+        let (data, _) = data_and_ranker(&self.args.data)?;
+        let teacher = self.teacher.as_deref().map(digest::of_model).transpose()?;
+        Ok(digest::of([digest::of_data(&data)?, teacher.unwrap_or_default()]))
+    }
+
     pub(super) fn train(&self, student: &Model) -> Vec<String> {
         let (args, size) = (self.args, self.size);
-        let mut words = self.words(&["train", "prism", "--json", "--resume"]);
+        let mut words = self.words(&["train", "prism", "--json"]);
         let labels = if student.noisy {
             self.noisy_labels()
         } else {

@@ -38,15 +38,31 @@ impl Stages {
         &self.told
     }
 
-    /// Runs this program with these words, unless it did so before; what it prints is the stage's result.
-    pub(super) fn command(&mut self, stage: &str, words: Vec<String>) -> Result<()> {
+    /// Runs this program with these words, unless it did so before; what it prints is the stage's result. `made_of` is a digest of
+    /// what the words name: the same words on other data are another stage.
+    pub(super) fn command(&mut self, stage: &str, words: Vec<String>, made_of: &str) -> Result<()> {
+        self.run(stage, words, made_of, |_| None)
+    }
+
+    /// As [`Self::command`], a training: where it was stopped, it goes on; what another run has begun in its place is begun anew.
+    pub(super) fn training(&mut self, stage: &str, words: Vec<String>, made_of: &str) -> Result<()> {
+        self.run(stage, words, made_of, |again| again.then_some("--resume"))
+    }
+
+    fn run(
+        &mut self,
+        stage: &str,
+        words: Vec<String>,
+        made_of: &str,
+        more: impl FnOnce(bool) -> Option<&'static str>,
+    ) -> Result<()> {
         self.told.push(format!("refract {}", words.join(" ")));
-        let key = words.join("\u{1f}");
+        let key = format!("{}\u{1f}{made_of}", words.join("\u{1f}"));
         let program = std::env::current_exe().context("finding this program")?;
-        self.made(stage, &key, |partial| {
+        self.made(stage, &key, |partial, again| {
             let file = std::fs::File::create(partial).with_context(|| format!("writing {}", partial.display()))?;
             let status = Command::new(&program)
-                .args(&words)
+                .args(words.iter().map(String::as_str).chain(more(again)))
                 .stdin(Stdio::null())
                 .stdout(file)
                 .status()
@@ -60,26 +76,34 @@ impl Stages {
         })
     }
 
-    /// Makes a stage's result by `make`, which writes to the path it is given, unless it was made with this key before.
+    /// Makes a stage's result by `make`, unless it was made with this key before. `make` writes to the path it is given, and is told
+    /// whether it was begun with this key before, and with no other since.
     pub(super) fn made(
         &mut self,
         stage: &str,
         key: &str,
-        make: impl FnOnce(&Path) -> Result<()>,
+        make: impl FnOnce(&Path, bool) -> Result<()>,
     ) -> Result<()> {
         let mut hash = Sha256::new();
         hash.update(self.chain.as_bytes());
         hash.update(key.as_bytes());
         self.chain = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let (results, mark) = (self.results(stage), self.dir.join(format!("{stage}.key")));
-        let before = std::fs::read_to_string(&mark).unwrap_or_default();
-        if before == self.chain && results.is_file() {
+        let begun = self.dir.join(format!("{stage}.begun"));
+        let is_ours = |mark: &Path| std::fs::read_to_string(mark).is_ok_and(|key| key == self.chain);
+        if is_ours(&mark) && results.is_file() {
             eprintln!("==> {stage}: done before");
         } else {
             eprintln!("==> {stage}");
+            let again = is_ours(&begun);
+            // Whatever comes of it, what this stage leaves is no longer what the mark says.
+            if mark.exists() {
+                std::fs::remove_file(&mark).with_context(|| format!("removing {}", mark.display()))?;
+            }
+            std::fs::write(&begun, &self.chain).with_context(|| format!("writing {}", begun.display()))?;
             let partial = self.dir.join(format!("{stage}.partial"));
             std::fs::write(&partial, "").with_context(|| format!("writing {}", partial.display()))?;
-            make(&partial)?;
+            make(&partial, again)?;
             std::fs::rename(&partial, &results)
                 .and_then(|()| std::fs::write(&mark, &self.chain))
                 .with_context(|| format!("writing {}", results.display()))?;
@@ -132,7 +156,7 @@ mod tests {
             let mut made = Vec::new();
             let mut stages = Stages::open(dir.path()).unwrap();
             for (stage, key) in [("one", first), ("two", "b")] {
-                let done = stages.made(stage, key, |partial| {
+                let done = stages.made(stage, key, |partial, _| {
                     made.push(stage);
                     std::fs::write(partial, "{\"name\":\"n\",\"value\":1}\n")?;
                     if fails && stage == "two" {
@@ -151,8 +175,32 @@ mod tests {
         assert!(run("a", false).is_empty());
         assert_eq!(run("c", false), ["one", "two"]);
         let mut stages = Stages::open(dir.path()).unwrap();
-        stages.made("one", "c", |_| bail!("done before")).unwrap();
+        stages.made("one", "c", |_, _| bail!("done before")).unwrap();
         assert_eq!(stages.row("one", "n").unwrap().unwrap()["value"], 1);
         assert!(stages.row("one", "m").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_stage_goes_on_only_with_what_the_same_key_has_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |key: &str, fails: bool| {
+            let mut told = None;
+            let mut stages = Stages::open(dir.path()).unwrap();
+            let done = stages.made("train", key, |_, again| {
+                told = Some(again);
+                if fails { bail!("killed") } else { Ok(()) }
+            });
+            assert_eq!(done.is_err(), fails);
+            told
+        };
+        assert_eq!(run("a", true), Some(false));
+        assert_eq!(run("a", true), Some(true));
+        // Of another run, which may have written over it.
+        assert_eq!(run("b", true), Some(false));
+        assert_eq!(run("a", false), Some(false));
+        assert_eq!(run("a", false), None);
+        // Begun by another and not ended: what "a" had made is no longer there.
+        assert_eq!(run("b", true), Some(false));
+        assert_eq!(run("a", false), Some(false));
     }
 }

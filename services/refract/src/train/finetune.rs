@@ -18,11 +18,12 @@ use refract_model::{BartConfig, Batch, Config, Dropout, PairRows, PairSizes, Tra
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{AdamW, Hyper, rate_at};
-use super::checkpoint::{self, Check, exact};
+use super::checkpoint::{self, Check, Origin, digest_of, exact};
 use super::compute::{computing, device};
 use super::corpus::Dealer;
 use super::labels::Set;
 use crate::cli::Compute;
+use crate::digest;
 
 /// Width of a row of either table (the published recipe's).
 const PAIR_WIDTH: usize = 64;
@@ -62,9 +63,57 @@ pub(crate) struct Recipe {
     pub(crate) resume: bool,
 }
 
+impl Recipe {
+    /// Time, place and threads are left out: a run may go on elsewhere, and stop when it is told to.
+    fn origin(&self, train: &Set, dev: &Set) -> Result<Origin> {
+        let rows: Vec<u8> = train
+            .pairs
+            .iter()
+            .flat_map(|pair| [pair.user.to_le_bytes(), pair.item.to_le_bytes()].concat())
+            .collect();
+        let labels = [digest_of(train.examples.iter()), digest_of(dev.examples.iter())];
+        let start = match &self.start {
+            Start::Directory(dir) => format!("{} ({})", dir.display(), digest::of_model(dir)?),
+            Start::Scratch(config) => format!(
+                "nothing (width {}, {} layers, {} ids, {})",
+                config.d_model,
+                config.encoder_layers,
+                config.vocab_size,
+                digest::of([format!("{config:?}")])
+            ),
+        };
+        let dropout = self
+            .dropout
+            .map_or("the model's own".to_owned(), |share| share.to_string());
+        Ok(Origin::of([
+            (
+                "what the labels say",
+                digest::of(labels.map(String::into_bytes).into_iter().chain([rows])),
+            ),
+            ("what it starts from", start),
+            ("--pair-rows", self.pair_rows.to_string()),
+            ("--steps", self.steps.to_string()),
+            ("frozen steps", self.frozen_steps.to_string()),
+            ("steps of warm-up", self.warm_up.to_string()),
+            ("--batch", self.batch.to_string()),
+            ("--accumulate", self.accumulate.to_string()),
+            ("--learning-rate", self.rate.to_string()),
+            ("--pair-rate", self.pair_rate.to_string()),
+            ("--smoothing", self.smoothing.to_string()),
+            ("--dropout", dropout),
+            ("--seed", self.seed.to_string()),
+            ("--check-every", self.check_every.to_string()),
+            ("--patience", self.patience.to_string()),
+            ("--precision", format!("{:?}", self.compute.precision)),
+        ]))
+    }
+}
+
 /// How far a run is; with the weights and moments, a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
+    #[serde(default)]
+    origin: Origin,
     pub(crate) step: usize,
     pub(crate) best: Option<Check>,
     pub(crate) checks_since_best: usize,
@@ -89,7 +138,7 @@ pub(crate) fn train(
         !train.examples.is_empty() && !dev.examples.is_empty(),
         "no label became an example"
     );
-    let mut run = Run::open(recipe, folder)?;
+    let mut run = Run::open(recipe, recipe.origin(train, dev)?, folder)?;
     let mut dealer = Dealer::new(&train.examples, recipe.batch, recipe.seed);
     let (started, before) = (Instant::now(), run.state.seconds);
     while run.state.step < recipe.steps && !run.state.stopped_early {
@@ -130,7 +179,7 @@ fn is_pair_part(name: &str) -> bool {
 }
 
 impl Run {
-    fn open(recipe: &Recipe, folder: &Path) -> Result<Self> {
+    fn open(recipe: &Recipe, origin: Origin, folder: &Path) -> Result<Self> {
         let device = device(recipe.compute)?;
         let last = if recipe.resume {
             checkpoint::last(folder)?
@@ -138,12 +187,14 @@ impl Run {
             None
         };
         if let Some(last) = last {
+            let state: State = checkpoint::load_state(&last)?;
+            state.origin.expect(&origin, &last)?;
             let mut run = Self::of(computing(Trainable::load(&last, &device)?, recipe.compute)?)?;
             run.body.load(&last.join("adamw.safetensors"))?;
             if let Some(pairs) = &mut run.pairs {
                 pairs.load(&last.join("adamw.pairs.safetensors"))?;
             }
-            run.state = checkpoint::load_state(&last)?;
+            run.state = state;
             return Ok(run);
         }
         let mut model = match &recipe.start {
@@ -162,7 +213,9 @@ impl Run {
             };
             model = model.with_pair_tables(sizes, recipe.seed)?;
         }
-        Self::of(computing(model, recipe.compute)?)
+        let mut run = Self::of(computing(model, recipe.compute)?)?;
+        run.state.origin = origin;
+        Ok(run)
     }
 
     fn of(model: Trainable) -> Result<Self> {

@@ -17,10 +17,11 @@ use refract_model::{Batch, Config, Trainable};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{AdamW, Hyper, rate_at};
-use super::checkpoint::{self, Check, exact};
+use super::checkpoint::{self, Check, Origin, digest_of, exact};
 use super::compute::{computing, device};
 use super::corpus::{Dealer, Example};
 use crate::cli::Compute;
+use crate::digest;
 
 /// What a run is made of besides its examples.
 #[derive(Clone, Debug)]
@@ -46,6 +47,32 @@ pub(crate) struct Recipe {
     pub(crate) json: bool,
 }
 
+impl Recipe {
+    /// Time, place and threads are left out: a run may go on elsewhere, and stop when it is told to.
+    fn origin(&self, train: &[Example], dev: &[Example]) -> Origin {
+        Origin::of([
+            (
+                "the corpus",
+                digest::of([digest_of(train.iter()), digest_of(dev.iter())]),
+            ),
+            ("the model's shape", digest::of([format!("{:?}", self.model)])),
+            ("--steps", self.steps.to_string()),
+            ("--batch", self.batch.to_string()),
+            ("--learning-rate", self.rate.to_string()),
+            ("--seed", self.seed.to_string()),
+            ("smoothing", self.smoothing.to_string()),
+            ("steps of warm-up", self.warm_up.to_string()),
+            ("steps between checks", self.check_every.to_string()),
+            (
+                "--patience",
+                self.patience
+                    .map_or("none".to_owned(), |checks| checks.to_string()),
+            ),
+            ("--precision", format!("{:?}", self.compute.precision)),
+        ])
+    }
+}
+
 /// How a run ended. The weights of the best dev loss are in the working folder's `best/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -60,6 +87,8 @@ pub(crate) struct Outcome {
 /// The part of a checkpoint that is no tensor.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct State {
+    #[serde(default)]
+    origin: Origin,
     step: usize,
     best: Option<Check>,
     checks_since_best: usize,
@@ -75,7 +104,7 @@ struct State {
 /// Trains and returns; `folder` holds `last/` (for resuming) and `best/` (a Hugging Face directory).
 pub(crate) fn train(recipe: &Recipe, train: &[Example], dev: &[Example], folder: &Path) -> Result<Outcome> {
     anyhow::ensure!(!train.is_empty() && !dev.is_empty(), "the corpus is empty");
-    let mut run = Run::open(recipe, folder)?;
+    let mut run = Run::open(recipe, recipe.origin(train, dev), folder)?;
     let mut dealer = Dealer::new(train, recipe.batch, recipe.seed);
     let meter = Meter::new(recipe);
     let started = Instant::now();
@@ -115,12 +144,23 @@ struct Run {
 }
 
 impl Run {
-    fn open(recipe: &Recipe, folder: &Path) -> Result<Self> {
+    fn open(recipe: &Recipe, origin: Origin, folder: &Path) -> Result<Self> {
         let device = device(recipe.compute)?;
         let last = if recipe.resume {
             checkpoint::last(folder)?
         } else {
             None
+        };
+        let state = match &last {
+            Some(last) => {
+                let state: State = checkpoint::load_state(last)?;
+                state.origin.expect(&origin, last)?;
+                state
+            }
+            None => State {
+                origin,
+                ..State::default()
+            },
         };
         let model = match &last {
             Some(last) => Trainable::load(last, &device)?,
@@ -128,13 +168,9 @@ impl Run {
         };
         let model = computing(model, recipe.compute)?;
         let mut optimiser = AdamW::new(model.parameters(), Hyper::default())?;
-        let state = match &last {
-            Some(last) => {
-                optimiser.load(&last.join("adamw.safetensors"))?;
-                checkpoint::load_state(last)?
-            }
-            None => State::default(),
-        };
+        if let Some(last) = &last {
+            optimiser.load(&last.join("adamw.safetensors"))?;
+        }
         Ok(Self {
             model,
             optimiser,
@@ -347,7 +383,8 @@ mod tests {
         assert!(outcome.dev_loss < first.dev_loss, "{outcome:?} after {first:?}");
 
         // Stopped by hand after 20 of 40 steps: the schedule must be that of 40.
-        let mut run = Run::open(&recipe(40, false), &parts)?;
+        let origin = recipe(40, false).origin(&examples, &examples[..8]);
+        let mut run = Run::open(&recipe(40, false), origin, &parts)?;
         let mut dealer = Dealer::new(&examples, 8, 7);
         for step in 0..20 {
             let loss = run.step(&recipe(40, false), &dealer.batch_at(step), step)?;
@@ -365,6 +402,33 @@ mod tests {
         let bytes = |dir: &Path| std::fs::read(dir.join("last/model.safetensors"));
         assert_eq!(bytes(&whole)?, bytes(&parts)?);
         assert_eq!(resumed.curve, outcome.curve);
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_corpus_seed_or_length_is_not_gone_on_with() -> Result<()> {
+        let (examples, dir) = (examples(), tempfile::tempdir()?);
+        let folder = dir.path().join("run");
+        train(&recipe(10, false), &examples, &examples[..8], &folder)?;
+        let before = std::fs::read(folder.join("last/model.safetensors"))?;
+        let seeded = Recipe {
+            seed: 8,
+            ..recipe(10, true)
+        };
+        for (other, corpus, what) in [
+            (recipe(10, true), &examples[1..], "the corpus was"),
+            (seeded, &examples[..], "--seed was 7 and is 8"),
+            (recipe(20, true), &examples[..], "--steps was 10 and is 20"),
+        ] {
+            let error = train(&other, corpus, &examples[..8], &folder)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(what), "{what:?} is not in {error:?}");
+        }
+        assert_eq!(std::fs::read(folder.join("last/model.safetensors"))?, before);
+        // Gone on with, a finished run has nothing to do; without --resume another one begins.
+        train(&recipe(10, true), &examples, &examples[..8], &folder)?;
+        train(&recipe(20, false), &examples[1..], &examples[..8], &folder)?;
         Ok(())
     }
 

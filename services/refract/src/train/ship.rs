@@ -1,11 +1,12 @@
 //! A trained model becomes a bundle: put together beside its checkpoint, opened as a service would, moved into place whole.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use refract_bundle::{Bundle, Manifest, TOKENIZER_FILE};
 
+use super::place;
 use crate::rehearse;
 
 /// Ships the best checkpoint of `working` (its tokenizer beside it) as `out`, with more files of these names and contents, and with
@@ -54,24 +55,7 @@ pub(super) fn ship(
     }
     manifest.write(&made)?;
     Bundle::open(&made)?.expect(role)?;
-    if out.exists() {
-        let old = sibling(out, "old")?;
-        std::fs::rename(out, &old).with_context(|| format!("moving {} aside", out.display()))?;
-        std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))?;
-        return std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()));
-    }
-    std::fs::rename(&made, out).with_context(|| format!("writing {}", out.display()))
-}
-
-/// `prism` → `prism.training`, beside it.
-pub(super) fn sibling(path: &Path, suffix: &str) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| {
-        format!(
-            "{} has no name: --out DIR names the bundle's directory",
-            path.display()
-        )
-    })?;
-    let mut name = name.to_owned();
-    name.push(format!(".{suffix}"));
-    Ok(path.with_file_name(name))
+    // Looked at before the training; that was long ago.
+    let old = place::check(out)?;
+    refract_durable::replace_dir(&made, out, &old).with_context(|| format!("writing {}", out.display()))
 }

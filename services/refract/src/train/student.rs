@@ -12,8 +12,8 @@ use refract_model::{BartConfig, Config, Ids};
 use super::checkpoint;
 use super::finetune::{self, Recipe, Start, State};
 use super::labels::{self, Passed, Set};
-use super::ship::{ship, sibling};
-use super::{threads, vocabulary};
+use super::ship::ship;
+use super::{place, threads, vocabulary};
 use crate::cli::{Student, StudentMode, TrainPrism};
 
 /// As published: ten history items, 768 tokens in, 150 out.
@@ -29,11 +29,7 @@ const RATE_FRESH: f64 = 1e-3;
 pub(super) fn run(args: &TrainPrism) -> Result<()> {
     threads(args.run.threads);
     let student = &args.student;
-    let working = sibling(&args.run.out, "training")?;
-    if !args.run.resume && working.exists() {
-        std::fs::remove_dir_all(&working).with_context(|| format!("clearing {}", working.display()))?;
-    }
-    std::fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
+    let working = place::prepare(&args.run.out, args.run.resume)?;
 
     let mut passed = Passed::default();
     let all = labels::read(&student.labels, &mut passed)?;
@@ -118,15 +114,26 @@ fn teachers(labels: &[Label]) -> String {
 /// The model's shape; puts the tokenizer into the working folder.
 fn architecture(student: &Student, train: &[Label], working: &Path) -> Result<BartConfig> {
     let tokenizer = working.join(TOKENIZER_FILE);
+    let has_checkpoint = checkpoint::last(working)?.is_some();
     if let Some(from) = &student.from {
         let Config::Bart(config) = Config::read(from)? else {
             bail!("{} is no BART", from.display());
         };
         let source = from.join(TOKENIZER_FILE);
-        std::fs::copy(&source, &tokenizer).with_context(|| format!("reading {}", source.display()))?;
+        let bytes = std::fs::read(&source).with_context(|| format!("reading {}", source.display()))?;
+        // What a checkpoint has learnt are its own tokenizer's ids: it is not to lose that.
+        if has_checkpoint && std::fs::read(&tokenizer).ok().as_ref() != Some(&bytes) {
+            bail!(
+                "the checkpoint in {} was begun with another tokenizer than {}: to begin anew, leave --resume out or name another --out",
+                working.display(),
+                source.display()
+            );
+        }
+        refract_durable::write(&tokenizer, bytes)
+            .with_context(|| format!("writing {}", tokenizer.display()))?;
         return Ok(config);
     }
-    if !tokenizer.is_file() {
+    if !has_checkpoint {
         let texts: Vec<String> = train
             .iter()
             .flat_map(|label| {
@@ -400,7 +407,74 @@ mod tests {
         // A finished run that is resumed writes the same bundle again.
         let bytes = || std::fs::read(first.join("model.safetensors")).unwrap();
         let before = bytes();
-        run(&args(dir.path(), "first", &[&SMALL[..], &["--resume"]].concat())).unwrap();
+        let again = |more: &[&str]| {
+            run(&args(
+                dir.path(),
+                "first",
+                &[&SMALL[..], &["--resume"], more].concat(),
+            ))
+        };
+        again(&[]).unwrap();
         assert_eq!(bytes(), before);
+
+        // Other labels, another seed, other weights: it is another run, and neither checkpoint nor bundle is touched.
+        let plain = dir.path().join("plain").display().to_string();
+        let (new, old) = (dir.path().join("labels.jsonl"), dir.path().join("old.jsonl"));
+        std::fs::copy(&new, &old).unwrap();
+        let fewer: Vec<String> = std::fs::read_to_string(&old)
+            .unwrap()
+            .lines()
+            .skip(1)
+            .map(str::to_owned)
+            .collect();
+        std::fs::write(&new, fewer.join("\n")).unwrap();
+        let error = again(&[]).unwrap_err().to_string();
+        assert!(error.contains("what the labels say was"), "{error}");
+        std::fs::copy(&old, &new).unwrap();
+        for (more, what) in [
+            (["--seed", "43"], "--seed was 42 and is 43"),
+            (
+                ["--from", plain.as_str()],
+                "what it starts from was nothing (width 32",
+            ),
+        ] {
+            let error = again(&more).unwrap_err().to_string();
+            assert!(error.contains(what), "{what:?} is not in {error:?}");
+        }
+        again(&[]).unwrap();
+        assert_eq!(bytes(), before);
+    }
+
+    #[test]
+    fn a_bundle_whose_tokenizer_is_of_another_model_is_not_put_to_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines: String = (0..10)
+            .map(|n| {
+                serde_json::to_string(&label(n, if n % 5 == 0 { "dev" } else { "train" })).unwrap() + "\n"
+            })
+            .collect();
+        std::fs::write(dir.path().join("labels.jsonl"), lines).unwrap();
+        run(&args(dir.path(), "out", &SMALL)).unwrap();
+        let out = dir.path().join("out");
+        let file = out.join(TOKENIZER_FILE);
+        let mut json: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let ids = refract_bundle::Tokenizer::read(&file).unwrap().vocab_size();
+        json["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
+            "id": ids, "content": "<far>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": false,
+        }));
+        std::fs::write(&file, json.to_string()).unwrap();
+        Manifest::read(&out).unwrap().write(&out).unwrap();
+        let config = refract_worker::Config {
+            bundle: out,
+            ..refract_worker::Config::default()
+        };
+        let error = refract_worker::Worker::open(&config, Role::Prism)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("its ids go up to {ids}, the model knows {ids}")),
+            "{error}"
+        );
     }
 }

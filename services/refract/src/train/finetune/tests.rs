@@ -69,7 +69,7 @@ fn a_resumed_run_is_the_uninterrupted_one_also_after_a_kill_between_two_renames(
         );
         let recipe = recipe(pair_rows);
         let straight = train(&recipe, &set, &dev, &whole, |_, _| {}).unwrap();
-        let mut run = Run::open(&recipe, &parts).unwrap();
+        let mut run = Run::open(&recipe, recipe.origin(&set, &dev).unwrap(), &parts).unwrap();
         let mut dealer = Dealer::new(&set.examples, recipe.batch, recipe.seed);
         for step in 0..12 {
             let batches: Vec<Vec<usize>> = (0..2).map(|n| dealer.places_at(step * 2 + n).to_vec()).collect();
@@ -146,7 +146,7 @@ fn the_body_is_frozen_at_first_and_the_gate_learns_whose_text_it_is() {
         pair_rate: 0.1,
         ..recipe(2)
     };
-    let mut run = Run::open(&gated, dir.path()).unwrap();
+    let mut run = Run::open(&gated, Origin::default(), dir.path()).unwrap();
     let value = |run: &Run, name: &str| -> Vec<f32> {
         let found = run
             .model
@@ -182,7 +182,7 @@ fn accumulated_gradients_are_those_of_one_large_batch() {
         dropout: Some(0.0),
         ..recipe(2)
     };
-    let run = Run::open(&recipe, dir.path()).unwrap();
+    let run = Run::open(&recipe, Origin::default(), dir.path()).unwrap();
     let whole = run.gradients(&recipe, &set, &[(0..8).collect()], 0).unwrap();
     let parts = run
         .gradients(&recipe, &set, &[vec![0, 1, 2], vec![3, 4, 5, 6, 7]], 0)
@@ -258,7 +258,7 @@ fn losses_and_weights_along_a_run_are_those_of_pytorch() {
         ..recipe(0)
     };
     let dir = tempfile::tempdir().unwrap();
-    let mut run = Run::open(&recipe, dir.path()).unwrap();
+    let mut run = Run::open(&recipe, Origin::default(), dir.path()).unwrap();
     for (step, (batches, wanted)) in expected.steps.iter().zip(&expected.losses).enumerate() {
         let mut set = Set::default();
         let mut places = Vec::new();
