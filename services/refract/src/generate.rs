@@ -1,11 +1,15 @@
 //! `refract generate`: text from any Hugging Face T5 or BART directory, as `transformers` would write it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
 use refract_bundle::Tokenizer;
-use refract_engine::{Engine, Finish, GenerationParams, OpenOptions, PairRows, Phrases, Request};
+use refract_engine::{
+    Engine, Finish, Generation, GenerationParams, Handle, OpenOptions, PairRows, Phrases, Request,
+};
+use refract_model::Spec;
 use serde::Deserialize;
 
 use crate::cli::Generate;
@@ -40,6 +44,10 @@ impl Line {
 const IN_FLIGHT_MAX: usize = 64;
 
 pub(crate) async fn run(args: &Generate) -> Result<()> {
+    write(args, &mut std::io::stdout()).await
+}
+
+async fn write(args: &Generate, out: &mut impl Write) -> Result<()> {
     let dir = &args.bundle;
     let opened = refract_engine::open(
         dir,
@@ -85,68 +93,89 @@ pub(crate) async fn run(args: &Generate) -> Result<()> {
         .input
         .as_ref()
         .map_or("standard input".to_owned(), |p| p.display().to_string());
-    let mut running = std::collections::VecDeque::new();
-    for (at, line) in input.lines().enumerate() {
-        let line = line.with_context(|| format!("{name}:{}", at + 1))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let line: Line =
-            serde_json::from_str(&line).with_context(|| format!("{name}:{}: not a line of input", at + 1))?;
-        let ids = line
-            .ids(tokenizer.as_ref())
-            .with_context(|| format!("{name}:{}", at + 1))?;
-        let pairs = spec.pair_tables.map(|tables| PairRows {
-            user: row(&line.user, tables.users),
-            item: row(&line.item, tables.items),
-        });
-        if running.len() == IN_FLIGHT_MAX {
-            finish(running.pop_front(), tokenizer.as_ref(), args.json, &name).await?;
-        }
-        let request = Request {
-            pairs,
-            ..Request::new(ids, params.clone())
-        };
-        let generation = handle
-            .generate(request)
-            .map_err(|error| anyhow!("{name}:{}: {error}", at + 1))?;
-        running.push_back((at + 1, generation));
-    }
-    while let Some(next) = running.pop_front() {
-        finish(Some(next), tokenizer.as_ref(), args.json, &name).await?;
-    }
-    Ok(())
+    let mut asked = Asked {
+        spec: &spec,
+        tokenizer: tokenizer.as_ref(),
+        json: args.json,
+        name: &name,
+        running: VecDeque::new(),
+    };
+    let fed = asked.feed(input, &handle, &params, out).await;
+    // A line that is wrong takes nothing away from those before it.
+    let rest = asked.finish(0, out).await;
+    fed.and(rest)
 }
 
-async fn finish(
-    next: Option<(usize, refract_engine::Generation)>,
-    tokenizer: Option<&Tokenizer>,
+/// Lines in flight, in their order.
+struct Asked<'a> {
+    spec: &'a Spec,
+    tokenizer: Option<&'a Tokenizer>,
     json: bool,
-    name: &str,
-) -> Result<()> {
-    let Some((at, generation)) = next else {
-        return Ok(());
-    };
-    let finished = generation
-        .collect()
-        .await
-        .map_err(|error| anyhow!("{name}:{at}: {error}"))?;
-    let text = tokenizer.map(|t| t.decode(&finished.ids));
-    let mut out = std::io::stdout().lock();
-    if json {
-        let reason = match finished.finish {
-            Finish::Stop => "stop",
-            Finish::Length => "length",
-        };
-        let line = serde_json::json!({"ids": finished.ids, "text": text, "finish_reason": reason, "score": finished.score});
-        writeln!(out, "{line}")?;
-    } else if let Some(text) = text {
-        writeln!(out, "{text}")?;
-    } else {
-        writeln!(out, "{:?}", finished.ids)?;
+    /// Of the input, for people.
+    name: &'a str,
+    running: VecDeque<(usize, Generation)>,
+}
+
+impl Asked<'_> {
+    async fn feed(
+        &mut self,
+        input: Box<dyn BufRead>,
+        handle: &Handle,
+        params: &GenerationParams,
+        out: &mut impl Write,
+    ) -> Result<()> {
+        let name = self.name;
+        for (at, line) in (1..).zip(input.lines()) {
+            let line = line.with_context(|| format!("{name}:{at}"))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let line: Line =
+                serde_json::from_str(&line).with_context(|| format!("{name}:{at}: not a line of input"))?;
+            let ids = line.ids(self.tokenizer).with_context(|| format!("{name}:{at}"))?;
+            let pairs = self.spec.pair_tables.map(|tables| PairRows {
+                user: row(&line.user, tables.users),
+                item: row(&line.item, tables.items),
+            });
+            self.finish(IN_FLIGHT_MAX - 1, out).await?;
+            let request = Request {
+                pairs,
+                ..Request::new(ids, params.clone())
+            };
+            let generation = handle
+                .generate(request)
+                .map_err(|error| anyhow!("{name}:{at}: {error}"))?;
+            self.running.push_back((at, generation));
+        }
+        Ok(())
     }
-    out.flush()?;
-    Ok(())
+
+    /// Waits for the first ones and prints them, until so many are left.
+    async fn finish(&mut self, left: usize, out: &mut impl Write) -> Result<()> {
+        while self.running.len() > left
+            && let Some((at, generation)) = self.running.pop_front()
+        {
+            let finished = generation
+                .collect()
+                .await
+                .map_err(|error| anyhow!("{}:{at}: {error}", self.name))?;
+            let text = self.tokenizer.map(|t| t.decode(&finished.ids));
+            if self.json {
+                let reason = match finished.finish {
+                    Finish::Stop => "stop",
+                    Finish::Length => "length",
+                };
+                let line = serde_json::json!({"ids": finished.ids, "text": text, "finish_reason": reason, "score": finished.score});
+                writeln!(out, "{line}")?;
+            } else if let Some(text) = text {
+                writeln!(out, "{text}")?;
+            } else {
+                writeln!(out, "{:?}", finished.ids)?;
+            }
+            out.flush()?;
+        }
+        Ok(())
+    }
 }
 
 /// The published rule; a table has fewer rows than a `u32` can count.
@@ -164,4 +193,40 @@ fn params(args: &Generate, mut params: GenerationParams) -> GenerationParams {
     params.num_return_sequences = 1;
     params.do_sample = false;
     params
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn what_stands_before_a_bad_line_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = dir.path().join("lines.jsonl");
+        let good = "{\"ids\": [0, 5, 2]}\n".repeat(5);
+        std::fs::write(&input, format!("{good}nonsense\n{good}")).unwrap();
+        let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/prism");
+        let input = input.display().to_string();
+        let words = [
+            "refract",
+            "generate",
+            "--bundle",
+            bundle,
+            "--input",
+            &input,
+            "--max-new-tokens",
+            "3",
+            "--json",
+        ];
+        let Command::Generate(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("another command");
+        };
+        let mut out = Vec::new();
+        let error = write(&args, &mut out).await.unwrap_err().to_string();
+        assert!(error.ends_with("lines.jsonl:6: not a line of input"), "{error}");
+        assert_eq!(String::from_utf8(out).unwrap().lines().count(), 5);
+    }
 }

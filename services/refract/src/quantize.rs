@@ -40,7 +40,9 @@ pub(crate) fn run(args: &Quantize) -> Result<()> {
             Some(prompts) => Some(check(from, &partial, prompts)?),
             None => None,
         };
-        fs::rename(&partial, out).with_context(|| format!("renaming to {}", out.display()))?;
+        refract_durable::sync_all(&partial)
+            .and_then(|()| refract_durable::rename(&partial, out))
+            .with_context(|| format!("renaming to {}", out.display()))?;
         Ok((tensors, fidelity))
     });
     if made.is_err() {
@@ -49,6 +51,19 @@ pub(crate) fn run(args: &Quantize) -> Result<()> {
     }
     let (tensors, fidelity) = made?;
     report(args, tensors, fidelity)
+}
+
+/// Whether a file goes along: what says how the weights are run and read, and what people are to know. A directory of Hugging Face's
+/// may hold the weights in several formats more, each larger than what is made here.
+fn goes_along(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let is_index = lower.ends_with(".index.json");
+    let (stem, end) = lower.rsplit_once('.').unwrap_or((&lower, ""));
+    let is_said = ["licen", "notice", "copying", "readme"]
+        .iter()
+        .any(|begin| stem.starts_with(begin));
+    // `spiece.model`, `merges.txt`, `phrases.tsv`; the curve of the loss.
+    !is_index && (is_said || matches!(end, "json" | "model" | "txt" | "tsv" | "md" | "svg"))
 }
 
 /// Everything but weights is copied; the manifest sums what was written.
@@ -60,8 +75,7 @@ fn write(from: &Path, to: &Path, manifest: &mut Manifest, format: QuantizeTo) ->
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        if path.is_file() && !weights && !name.starts_with('.') && name != MANIFEST_FILE {
+        if path.is_file() && goes_along(&name) && !name.starts_with('.') && name != MANIFEST_FILE {
             fs::copy(&path, to.join(&name)).with_context(|| format!("copying {}", path.display()))?;
         }
     }
@@ -170,4 +184,45 @@ fn report(args: &Quantize, tensors: usize, fidelity: Option<Fidelity>) -> Result
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_formats_of_the_weights_do_not_go_along() {
+        for name in [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "spiece.model",
+            "merges.txt",
+            "phrases.tsv",
+            "loss.svg",
+            "LICENSE",
+            "LICENCE.txt",
+            "README.md",
+            "NOTICE",
+        ] {
+            assert!(goes_along(name), "{name}");
+        }
+        for name in [
+            "model.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model.bin.index.json",
+            "tf_model.h5",
+            "flax_model.msgpack",
+            "model.onnx",
+            "rust_model.ot",
+            "model.gguf",
+        ] {
+            assert!(!goes_along(name), "{name}");
+        }
+    }
 }

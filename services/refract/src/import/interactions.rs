@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use refract_domain::UserId;
+use refract_import::Records;
 
 use super::{Report, SCALE};
 
@@ -35,15 +36,10 @@ pub(super) fn convert(
     target: &mut impl Write,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let failed = || format!("cannot read {}", path.display());
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_path(path)
-        .with_context(failed)?;
+    let mut records = Records::open(path, b',')?;
     let mut record = csv::ByteRecord::new();
     ensure!(
-        reader.read_byte_record(&mut record).with_context(failed)?,
+        records.read(&mut record)?.is_some(),
         "{}:1:1: the header is missing",
         path.display()
     );
@@ -51,9 +47,8 @@ pub(super) fn convert(
         .map_err(|f| anyhow::anyhow!("{}:1:{}: {}", path.display(), f.column, f.reason))?;
     let mut rows: Vec<Option<Row>> = Vec::new();
     let mut newest: HashMap<(String, String), usize> = HashMap::new();
-    while reader.read_byte_record(&mut record).with_context(failed)? {
+    while let Some(line) = records.read(&mut record)? {
         report.interactions.read += 1;
-        let line = record.position().map_or(0, csv::Position::line);
         let row = match header.row(&record, known, line) {
             Ok(row) => row,
             Err(fault) => {
@@ -130,9 +125,7 @@ impl Header {
     fn parse(record: &csv::ByteRecord) -> Result<Self, Fault> {
         let mut places = [0; 4];
         for (column, place) in COLUMNS.iter().zip(&mut places) {
-            let mark = "\u{feff}".as_bytes();
-            let is =
-                |bytes: &[u8]| bytes.strip_prefix(mark).unwrap_or(bytes).trim_ascii() == column.as_bytes();
+            let is = |bytes: &[u8]| bytes.trim_ascii() == column.as_bytes();
             let mut found = record
                 .iter()
                 .enumerate()
