@@ -53,14 +53,14 @@ pub(crate) enum Command {
     /// Train a ranker, an Oracle, a Prism, or all that the demo ships.
     #[command(subcommand)]
     Train(Train),
-    /// Measure a ranker or explanations.
+    /// Measure a ranker, explanations, texts, labels or speed, and make a page of results.
     #[command(subcommand)]
     Eval(Eval),
     /// The published protocol end to end on a data set: teacher, students with and without knowledge, noise filter, efficiency.
     Reproduce(Reproduce),
     /// Generate text with any Hugging Face T5 or BART directory: lines of JSON in, lines of JSON out.
     Generate(Generate),
-    /// Write a bundle with weights of one byte: a quarter of the memory, two to three times the speed.
+    /// Write a bundle with int8 weights (a quarter of the memory) or int4 (about a seventh).
     Quantize(Quantize),
     /// Write down what a bundle usually says: a fresh service then guesses ahead as well as one that has been at work.
     Rehearse(Rehearse),
@@ -100,6 +100,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    /// Seed for simulated and measured loads.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// One JSON object a line.
@@ -188,7 +189,7 @@ pub(crate) struct Serve {
     /// Override one key, e.g. `--set ranker.listen.address=127.0.0.1:7001`; repeat it.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Short for `--set oracle.worker.devices=…` (or `prism.…`) and `tensor_parallel`; for one of these roles.
+    // Short for `--set oracle.worker.devices=…` (or `prism.…`) and `tensor_parallel`.
     #[command(flatten)]
     pub(crate) place: Place,
     /// Print the configuration in force as TOML and stop.
@@ -209,7 +210,7 @@ pub(crate) struct Serve {
 pub(crate) struct Users {
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// At most so many.
+    /// Maximum number of users to list.
     #[arg(long, default_value_t = 40)]
     pub(crate) limit: usize,
     /// Lines of JSON.
@@ -222,6 +223,7 @@ pub(crate) struct Population {
     /// Data directory holding `items.jsonl` and the tastes; rewrites `interactions.csv` and `users.jsonl` there.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Seed for the users and their ratings.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
 }

@@ -54,8 +54,10 @@ pub(crate) struct Distill {
     /// Tokens of one candidate at most.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(crate) new_tokens_max: u32,
+    /// Temperature of sampling: the higher, the more candidates differ.
     #[arg(long, default_value_t = 0.8)]
     pub(crate) temperature: f64,
+    /// Sample from the likeliest tokens that have this share of the probability together.
     #[arg(long, default_value_t = 0.9)]
     pub(crate) top_p: f64,
     /// Pairs in flight: what a killed run loses at most.
@@ -67,13 +69,13 @@ pub(crate) struct Distill {
     /// Tries of one pair.
     #[arg(long, default_value_t = 5)]
     pub(crate) attempts_max: u32,
-    /// Give one try up after this long.
+    /// Time limit for one attempt.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
     pub(crate) answer_max: std::time::Duration,
     /// Fail when more than this share of the pairs has no answer.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = share)]
     pub(crate) failed_max: f64,
-    /// Of sampling.
+    /// Seed for sampling.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Say how much there is to do and what it would cost, and ask nobody.

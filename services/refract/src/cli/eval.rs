@@ -26,6 +26,7 @@ pub(crate) enum Eval {
 pub(crate) struct EvalRanker {
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    /// Seed for the ranker that is trained for it.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// One JSON object a line.
@@ -55,6 +56,7 @@ pub(crate) struct EvalExplanations {
     /// Print so many explanations at random, to be read.
     #[arg(long, default_value_t = 20)]
     pub(crate) show: usize,
+    /// Seed for the users and items that are drawn.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Also write the Prism's prompts to this file, as lines `{"ids": […]}`.
@@ -82,6 +84,7 @@ pub(crate) struct EvalTexts {
     /// Bootstrap samples behind each interval.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) resamples: usize,
+    /// Seed for the bootstrap samples.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// One JSON object a line.
@@ -100,7 +103,7 @@ pub(crate) struct EvalLabels {
     /// Prism bundle; the shipped one by default.
     #[arg(long, value_name = "DIR")]
     pub(crate) prism: Option<PathBuf>,
-    /// Whose catalogue and others' behaviour the texts are read against; the shipped data where the labels are of them.
+    // Whose catalogue and others' behaviour the texts are read against; the shipped data where the labels are of them.
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// At most so many pairs.
@@ -112,6 +115,7 @@ pub(crate) struct EvalLabels {
     /// Bootstrap samples behind each interval.
     #[arg(long, default_value_t = 1_000)]
     pub(crate) resamples: usize,
+    /// Seed for the bootstrap samples.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// One JSON object a line.

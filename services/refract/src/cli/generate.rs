@@ -1,4 +1,4 @@
-//! What `refract generate` and `refract quantize` can be told.
+//! What `refract generate`, `compare`, `quantize` and `rehearse` can be told.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,8 @@ pub(crate) struct Generate {
 /// Where a model lives.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Place {
-    /// Devices that hold the model: `cpu`, or `cuda:0,cuda:1` in a build with `--features cuda`.
+    /// Devices that hold the model: `cpu`, or `cuda:0,cuda:1` in a build with `--features cuda`. With `serve`, for the roles oracle and
+    /// prism only; `serve all` is told by --set.
     #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
     pub(crate) devices: Vec<DeviceName>,
     /// Divide a T5 among so many devices (on `cpu`: threads); as many as `--devices` names where absent.
@@ -99,6 +100,7 @@ pub(crate) struct Compare {
     /// Tokens to write for each prompt.
     #[arg(long, default_value_t = 32)]
     pub(crate) max_new_tokens: usize,
+    /// Seed for the random prompts.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// One JSON object a line.

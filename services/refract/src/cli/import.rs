@@ -66,7 +66,7 @@ pub(crate) struct ImportOptions {
     /// Share of the users with a like in a window who are held out for it.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share)]
     pub(crate) held_out_share: f64,
-    /// Of the split.
+    /// Seed for the split.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
 }
