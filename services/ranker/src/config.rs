@@ -153,9 +153,9 @@ pub struct River {
     /// What may be in progress together, counted in items to explain. A request for more than is free is not explained by
     /// models: its slate comes at once, with templates that say so.
     pub admission: admission::Config,
-    /// What this process may have in progress without another station's help, counted in items: slates that are only ranked,
-    /// and those for which `admission` has no room. A request for more than is free is refused at once, with when to come
-    /// back.
+    /// What this process may have in progress without another station's help: the items of slates for which `admission` has
+    /// no room, and slates that are only ranked, one each. A request for more than is free is refused at once, with when to
+    /// come back.
     pub items_by_rule_max: u64,
 }
 

@@ -54,9 +54,9 @@ impl Rooms {
         admitted(permit, is_by_rule)
     }
 
-    /// Room to rank so many items and no more.
-    pub fn admit_to_rank(&self, items: usize) -> Result<Admitted, Error> {
-        admitted(self.by_rule.try_acquire(items as u64), true)
+    /// Room to rank and no more. It costs the same for a long slate as for a short one, about what a template does.
+    pub fn admit_to_rank(&self) -> Result<Admitted, Error> {
+        admitted(self.by_rule.try_acquire(1), true)
     }
 
     /// How fast items get done says how many there is room for; one that nobody asked to explain says nothing.

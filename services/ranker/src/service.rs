@@ -154,7 +154,7 @@ impl RecommendService for FrontDoor {
         let work = async {
             let arrived = now();
             let ask = recommend::parse_rank(message, &self.config.rules)?;
-            let admitted = self.river.rooms.admit_to_rank(ask.limit)?;
+            let admitted = self.river.rooms.admit_to_rank()?;
             let (_, query) = self.rank_query(&ask)?;
             admitted.turn().await;
             let slate = self.river.rank(&query, &context).await?;

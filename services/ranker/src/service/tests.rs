@@ -114,12 +114,12 @@ async fn a_stream_that_nobody_reads_gives_its_room_back_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_slate_that_is_only_ranked_needs_room_and_not_that_of_explanations() {
     let door = door(Config {
-        items_by_rule_max: 3,
+        items_by_rule_max: 1,
         ..Config::default()
     });
     let explained = door.river.rooms.admit(1_000).expect("room");
     assert!(door.rank(request(rank(3))).await.is_ok());
-    let ranked = door.river.rooms.admit_to_rank(3).expect("room");
+    let ranked = door.river.rooms.admit_to_rank().expect("room");
     let refused = door.rank(request(rank(3))).await.expect_err("none left");
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop((explained, ranked));
