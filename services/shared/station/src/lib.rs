@@ -171,3 +171,51 @@ mod tests {
         assert!(done.load(Ordering::SeqCst));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use refract_domain::{Context, Error, History, Knowledge, KnowledgeSource, Pair};
+    use refract_wire::reflection::ORACLE_SERVICE;
+    use refract_wire::{ServerInfo, oracle, server};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    struct Silent;
+
+    #[tonic::async_trait]
+    impl KnowledgeSource for Silent {
+        async fn consult(&self, _: &Pair, _: &Arc<History>, _: &Context) -> Result<Knowledge, Error> {
+            Err(Error::Internal)
+        }
+    }
+
+    #[tokio::test]
+    async fn its_admin_port_shows_the_configuration_that_it_was_given() {
+        let config = server::Config::default();
+        let info = ServerInfo::new("oracle", &config.rules.limits);
+        let service = oracle::Server::new(Silent, info, config).into_service();
+        let station = Station::new(
+            "oracle",
+            ORACLE_SERVICE,
+            ListenConfig::default(),
+            callers::Config::default(),
+            process::Config::default(),
+        );
+        let running = station
+            .showing_config("[oracle]\ncall_cap = \"7s\"\n".to_owned())
+            .start(service, async { Ok(()) })
+            .await
+            .expect("a station");
+        let mut admin = tokio::net::TcpStream::connect(running.admin_address())
+            .await
+            .expect("a port");
+        admin
+            .write_all(b"GET /configz HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("asked");
+        let mut shown = String::new();
+        admin.read_to_string(&mut shown).await.expect("answered");
+        assert!(shown.ends_with("call_cap = \"7s\"\n"), "{shown}");
+    }
+}
