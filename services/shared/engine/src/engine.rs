@@ -114,7 +114,7 @@ impl Engine {
     ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(config, &runner)?);
         let its = shared.clone();
-        let (alive, ended) = mpsc::channel();
+        let (alive, ended) = mpsc::sync_channel(0);
         let thread = std::thread::Builder::new()
             .name(format!("refract-{}", shared.config.name))
             .spawn(move || {

@@ -8,9 +8,6 @@ use super::{Paged, Reader};
 use crate::lanes::{LANES, Lanes, versions};
 use crate::memory::{Element, Held, MemoryShape, PAGE};
 
-/// Vectors of values summed together.
-const WIDE: usize = 4;
-
 /// Up to four queries of one head; none sees less than the one before it.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -26,7 +23,7 @@ unsafe fn queries<V: Lanes, E: Held, const R: usize>(
     scores: *mut f32,
     columns: usize,
 ) {
-    let (dim, padded, inner) = (shape.head_dim, shape.padded(), shape.heads * shape.head_dim);
+    let (dim, padded) = (shape.head_dim, shape.padded());
     let offset = (how.layer * shape.heads + head) * shape.unit();
     let most = visible[R - 1];
     let used = most.div_ceil(PAGE);
@@ -66,75 +63,102 @@ unsafe fn queries<V: Lanes, E: Held, const R: usize>(
         let bias = how.bias.map(|b| b.row(head, visible[r] - 1));
         sums[r] = exponentials::<V>(scores.add(r * columns), visible[r], used * PAGE, how.scale, bias);
     }
+    let mix = Mix {
+        shape,
+        how,
+        pages,
+        visible,
+        offset,
+        scores,
+        columns,
+        sums,
+        out,
+    };
     let mut vector = 0;
     while vector < padded / LANES {
-        let wide = WIDE.min(padded / LANES - vector);
-        let mut acc = [[V::splat(0.0); WIDE]; R];
-        for page in 0..used {
-            let unit = how.pages.start(pages[page]).cast::<E>().add(offset);
-            let values = unit.add(dim * PAGE + vector * LANES);
-            let next = how
-                .pages
-                .start(pages[(page + 1).min(used - 1)])
-                .cast::<E>()
-                .add(offset + dim * PAGE);
-            let held = PAGE.min(most - page * PAGE);
-            // A vector for every query, up to where the first sees no more.
-            let seen = held.min(visible[0].saturating_sub(page * PAGE));
-            for slot in 0..seen {
-                let row = values.add(slot * padded);
-                V::prefetch(next.add(slot * padded).cast());
-                // Behind the last page's last values nothing of ours may lie.
-                V::prefetch(next.wrapping_add(slot * padded + 32).cast());
-                if wide == WIDE {
-                    let v: [V; WIDE] = [
-                        E::load::<V>(row),
-                        E::load::<V>(row.add(LANES)),
-                        E::load::<V>(row.add(2 * LANES)),
-                        E::load::<V>(row.add(3 * LANES)),
-                    ];
-                    for r in 0..R {
-                        let p = V::splat(*scores.add(r * columns + page * PAGE + slot));
-                        for j in 0..WIDE {
-                            acc[r][j] = p.fma(v[j], acc[r][j]);
-                        }
-                    }
-                } else {
-                    for j in 0..wide {
-                        let v = E::load::<V>(row.add(j * LANES));
-                        for r in 0..R {
-                            let p = V::splat(*scores.add(r * columns + page * PAGE + slot));
-                            acc[r][j] = p.fma(v, acc[r][j]);
-                        }
-                    }
-                }
+        match padded / LANES - vector {
+            1 => {
+                mix_vectors::<V, E, R, 1>(&mix, vector);
+                vector += 1;
             }
-            // What later queries bring is kept from those before them: a weight of 0 would let an infinite value through as NaN.
-            for slot in seen..held {
-                let row = values.add(slot * padded);
-                for j in 0..WIDE {
-                    if j < wide {
-                        let v = E::load::<V>(row.add(j * LANES));
-                        for r in 1..R {
-                            if page * PAGE + slot < visible[r] {
-                                let p = V::splat(*scores.add(r * columns + page * PAGE + slot));
-                                acc[r][j] = p.fma(v, acc[r][j]);
-                            }
-                        }
-                    }
+            2 | 3 => {
+                mix_vectors::<V, E, R, 2>(&mix, vector);
+                vector += 2;
+            }
+            _ => {
+                mix_vectors::<V, E, R, 4>(&mix, vector);
+                vector += 4;
+            }
+        }
+    }
+}
+
+/// Values of one head, to be mixed by weights.
+struct Mix<'a, const R: usize> {
+    shape: &'a MemoryShape,
+    how: &'a Paged<'a>,
+    pages: &'a [u32],
+    /// Positions that each query sees.
+    visible: [usize; R],
+    /// Of the head in a page, in numbers.
+    offset: usize,
+    /// Weights `[R][columns]`, and their sums.
+    scores: *const f32,
+    columns: usize,
+    sums: [f32; R],
+    out: *mut f32,
+}
+
+/// Some vectors of the result, summed together.
+#[inline(always)]
+unsafe fn mix_vectors<V: Lanes, E: Held, const R: usize, const W: usize>(of: &Mix<'_, R>, vector: usize) {
+    let (dim, padded) = (of.shape.head_dim, of.shape.padded());
+    let (all_see, most) = (of.visible[0], of.visible[R - 1]);
+    let values = |page: usize| {
+        let unit = of.how.pages.start(of.pages[page]).cast::<E>();
+        unit.add(of.offset + dim * PAGE)
+    };
+    let mut acc = [[V::splat(0.0); W]; R];
+    let last = most.div_ceil(PAGE) - 1;
+    for page in 0..all_see.div_ceil(PAGE) {
+        let (here, next) = (values(page).add(vector * LANES), values((page + 1).min(last)));
+        for slot in 0..PAGE.min(all_see - page * PAGE) {
+            let row = here.add(slot * padded);
+            V::prefetch(next.add(slot * padded).cast());
+            // Behind the last page's last values nothing of ours may lie.
+            V::prefetch(next.wrapping_add(slot * padded + 32).cast());
+            let mut v = [V::splat(0.0); W];
+            for j in 0..W {
+                v[j] = E::load::<V>(row.add(j * LANES));
+            }
+            for r in 0..R {
+                let p = V::splat(*of.scores.add(r * of.columns + page * PAGE + slot));
+                for j in 0..W {
+                    acc[r][j] = p.fma(v[j], acc[r][j]);
                 }
             }
         }
-        for r in 0..R {
-            let scale = V::splat(1.0 / sums[r]);
-            for j in 0..wide {
-                let at = (vector + j) * LANES;
-                acc[r][j]
-                    .mul(scale)
-                    .store_first(out.add(r * inner + at), LANES.min(dim - at));
+    }
+    // What later queries bring is kept from those before them: a weight of 0 would let an infinite value through as NaN.
+    for at in all_see..most {
+        let row = values(at / PAGE).add(at % PAGE * padded + vector * LANES);
+        for r in 1..R {
+            if at < of.visible[r] {
+                let p = V::splat(*of.scores.add(r * of.columns + at));
+                for j in 0..W {
+                    acc[r][j] = p.fma(E::load::<V>(row.add(j * LANES)), acc[r][j]);
+                }
             }
         }
-        vector += wide;
+    }
+    for r in 0..R {
+        let scale = V::splat(1.0 / of.sums[r]);
+        for j in 0..W {
+            let at = (vector + j) * LANES;
+            acc[r][j]
+                .mul(scale)
+                .store_first(of.out.add(r * of.shape.heads * dim + at), LANES.min(dim - at));
+        }
     }
 }
 
