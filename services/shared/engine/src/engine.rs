@@ -51,7 +51,7 @@ pub struct Stats {
     /// Decode memory, in tokens.
     pub kv_tokens_used: usize,
     pub kv_tokens_total: usize,
-    /// Decode memory that the runner holds, and the most it has held.
+    /// Decode memory that the runner has allocated, in use or not, and the most it has had.
     pub kv_bytes: usize,
     pub kv_bytes_peak: usize,
     /// The most that steps have worked with beside decode memory, as measured at warm-up; 0 where nothing was.

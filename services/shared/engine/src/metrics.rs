@@ -37,11 +37,15 @@ pub fn describe() {
     describe_gauge!(ROWS, "rows (beams and samples) reserved by running sequences");
     describe_gauge!(KV_USED, "decode memory reserved, in tokens");
     describe_gauge!(KV_TOTAL, "decode memory there is, in tokens");
-    describe_gauge!(KV_BYTES, Unit::Bytes, "decode memory held by the runner");
+    describe_gauge!(
+        KV_BYTES,
+        Unit::Bytes,
+        "decode memory that the runner has allocated, in use or not"
+    );
     describe_gauge!(
         KV_BYTES_PEAK,
         Unit::Bytes,
-        "the most decode memory that the runner has held"
+        "the most decode memory that the runner has had allocated"
     );
     describe_counter!(STEPS, "decode steps");
     describe_counter!(PROMPT_TOKENS, "prompt tokens encoded, without padding");
