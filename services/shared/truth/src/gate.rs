@@ -10,6 +10,8 @@ mod form;
 mod fragment;
 mod judge;
 mod known;
+mod numbers;
+mod people;
 mod place;
 mod read;
 mod refusal;
@@ -33,13 +35,16 @@ pub use refusal::Refusal;
 /// Longest sentence, in characters.
 pub const SENTENCE_CHARS_MAX: usize = 500;
 
-/// Judges sentences against one request. Cheap to clone; remembers which history items the previous sentence named, for "both".
+/// Judges sentences against one request. Cheap to clone; remembers which history items the previous sentence named, for "both", and
+/// whom, for "he".
 #[derive(Clone, Debug)]
 pub struct Gate {
     known: Arc<Known>,
     /// Facts of the knowledge that this request supports, with their place in it.
     facts: Arc<Vec<(usize, Fact)>>,
     named: Vec<usize>,
+    /// The people whom the sentences that passed named last, for "he".
+    people: Vec<String>,
     /// Whether the sentence that passed last speaks of the recommended item.
     about_item: bool,
 }
@@ -57,6 +62,7 @@ impl Gate {
             known: Arc::new(Known::new(vocabulary, pair, history)),
             facts: Arc::default(),
             named: Vec::new(),
+            people: Vec::new(),
             about_item: false,
         };
         if let Some(knowledge) = knowledge {
@@ -101,9 +107,14 @@ impl Gate {
         self.words_are_harmless(&tokens, &sentence_wide)?;
         let mut claims = Vec::new();
         let mut earlier: Vec<usize> = Vec::new();
+        let mut people = self.people.clone();
         let said = values_said(&tokens);
         for statement in statements(&tokens) {
-            let judged = self.judge(statement, &earlier, &said)?;
+            let judged = self.judge(statement, &earlier, &people, &said)?;
+            let met = self.people_in(statement);
+            if !met.is_empty() {
+                people = met;
+            }
             for title in &judged.titles {
                 if !earlier.contains(title) {
                     earlier.push(*title);
@@ -117,6 +128,7 @@ impl Gate {
         if !earlier.is_empty() {
             self.named = earlier;
         }
+        self.people = people;
         self.about_item = self.refers_to_item(&tokens);
         Ok(claims)
     }
@@ -170,6 +182,7 @@ impl Gate {
             known: Arc::clone(known),
             facts: Arc::default(),
             named: history,
+            people: Vec::new(),
             about_item: false,
         };
         let mut cutter = alone.sentences();

@@ -177,6 +177,17 @@ impl Gate {
                 return Err(Refusal::WrongRole);
             }
         }
+        // "Cruise as Foxx": nobody is somebody else.
+        for three in tokens.windows(3) {
+            if let (Kind::Found(a), Kind::Word(word), Kind::Found(b)) =
+                (&three[0].kind, &three[1].kind, &three[2].kind)
+                && word.folded == "as"
+                && self.sort(a) == Some(Sort::Person)
+                && self.sort(b) == Some(Sort::Person)
+            {
+                return Err(Refusal::WrongRole);
+            }
+        }
         for pair in tokens.windows(2) {
             let (Kind::Found(a), Kind::Found(b)) = (&pair[0].kind, &pair[1].kind) else {
                 continue;
@@ -219,8 +230,12 @@ impl Gate {
         for length in (1..=before.len().min(3)).rev() {
             let cue = cue_at(&before[before.len() - length..]).filter(|(wide, _)| *wide == length);
             if let Some((_, Cue::Role(role, side))) = cue {
-                let takes_title =
-                    side == Side::Before || matches!(role, Role::Series | Role::Source | Role::Genre);
+                // "Based on Heat": only if the data name a source of that title.
+                let takes_title = match role {
+                    Role::Source if side == Side::After => !found.values.is_empty(),
+                    Role::Series | Role::Source | Role::Genre => true,
+                    _ => side == Side::Before,
+                };
                 return wrong(!takes_title);
             }
         }

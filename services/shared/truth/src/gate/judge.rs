@@ -13,12 +13,13 @@ use crate::text::fold;
 use crate::vocabulary::Role;
 
 impl Gate {
-    /// Judges one statement of a sentence. `earlier` are history items that the sentence named before, `said` the values that it names
-    /// anywhere.
+    /// Judges one statement of a sentence. `earlier` are history items that the sentence named before, `people` whom was named last
+    /// before it, `said` the values that the sentence names anywhere.
     pub(super) fn judge(
         &self,
         tokens: &[Token],
         earlier: &[usize],
+        people: &[String],
         said: &[String],
     ) -> Result<Judged, Refusal> {
         let known = &self.known;
@@ -38,8 +39,10 @@ impl Gate {
             titles.extend(&self.named);
         }
         self.opinions(tokens, &cues, &own)?;
+        self.orders(tokens, &cues)?;
         let mut evidence = Evidences::default();
         let needs = needs_of(tokens, &cues, |value| self.is_named_value(value));
+        self.people_meant(tokens, &cues, &needs, &own, people, others)?;
         let names = self.values(tokens, &cues, &needs, &titles, contrast, &mut evidence)?;
         if !contrast {
             let again = has(Cue::Same) || has(Cue::Again);
@@ -70,6 +73,9 @@ impl Gate {
             }
         }
         counted(tokens, own.len(), titles.len())?;
+        if has(Cue::Same) && !others {
+            self.same_time(tokens, &titles)?;
+        }
         if has(Cue::Same) && !others && names == 0 {
             self.same_role(&cues, &titles, &mut evidence)?;
         }
@@ -175,6 +181,14 @@ impl Gate {
             }
             // The title right behind it, with at most one small word after the cue itself.
             let width = if *cue == Cue::Recommend { 1 } else { 2 };
+            // "You liked every film by Mann": a history is what it holds, and no more.
+            let sweeping = tokens.get(at + width).and_then(Token::word);
+            if *cue != Cue::Recommend
+                && sweeping
+                    .is_some_and(|w| matches!(w.folded.as_str(), "all" | "every" | "everything" | "most"))
+            {
+                return Err(Refusal::NotLiked);
+            }
             let next = tokens
                 .iter()
                 .enumerate()
@@ -182,6 +196,15 @@ impl Gate {
                 .take(2)
                 .find(|(_, t)| matches!(t.kind, Kind::Found(_)));
             let Some((place, next)) = next else { continue };
+            // "You liked Cruise in Collateral": in what is recommended, nobody was liked yet.
+            let within = tokens
+                .get(place + 1)
+                .and_then(Token::word)
+                .is_some_and(|w| matches!(w.folded.as_str(), "in" | "from" | "of"));
+            let in_item = within && tokens.get(place + 2).is_some_and(|t| t.titles().eq([0]));
+            if *cue != Cue::Recommend && in_item {
+                return Err(Refusal::WrongRelation);
+            }
             let plain = tokens[at + width..place]
                 .iter()
                 .all(|t| matches!(&t.kind, Kind::Word(w) if is_common(&w.folded)));

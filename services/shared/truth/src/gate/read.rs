@@ -159,6 +159,7 @@ impl Gate {
             }
         }
         tokens.sort_by_key(|t| t.span.start);
+        longer_titles(&tokens)?;
         self.years_in_brackets(&mut tokens)?;
         Ok(tokens)
     }
@@ -216,7 +217,9 @@ impl Gate {
             return Ok(none);
         }
         let length = rest.iter().take_while(|w| w.capital).count().max(1);
-        for length in (1..=length).rev() {
+        // "You liked The Heat": an article alone is nobody's name, wherever a sentence of the description begins with it.
+        let article = matches!(word.folded.as_str(), "the" | "a" | "an");
+        for length in (1 + usize::from(article)..=length).rev() {
             let folded = rest[..length]
                 .iter()
                 .map(|w| w.folded.as_str())
@@ -275,6 +278,21 @@ impl Gate {
             }
             n += 1;
         }
+        Ok(())
+    }
+}
+
+/// "Like “The Heat”, …": with a capital inside a sentence the article belongs to a title, and to another than the one behind it.
+fn longer_titles(tokens: &[Token]) -> Result<(), Refusal> {
+    let wrong = tokens.windows(2).skip(1).any(|pair| {
+        let article = pair[0]
+            .word()
+            .is_some_and(|w| w.capital && matches!(w.folded.as_str(), "the" | "a" | "an"));
+        article && matches!(&pair[1].kind, Kind::Found(found) if !found.fixed && !found.titles.is_empty())
+    });
+    if wrong {
+        Err(Refusal::UntraceableName)
+    } else {
         Ok(())
     }
 }

@@ -106,7 +106,37 @@ pub(super) fn needs_of(
             }
         }
     }
+    coordinated(tokens, &mut needs, is_named);
     needs
+}
+
+/// "X and Y directed": what is asked of the last of several names is asked of all of them.
+fn coordinated(tokens: &[Token], needs: &mut Vec<(usize, Need)>, is_named: impl Fn(&str) -> bool) {
+    let name = |n: usize| match tokens.get(n).map(|t| &t.kind) {
+        Some(Kind::Found(found)) => found.reads_as_value() && found.values.iter().any(|v| is_named(v)),
+        _ => false,
+    };
+    let joint = |n: usize| match tokens.get(n).map(|t| &t.kind) {
+        Some(Kind::Word(word)) => word.folded == "and",
+        Some(Kind::Mark(mark)) => *mark == ',',
+        _ => false,
+    };
+    for n in (0..tokens.len()).rev().filter(|n| name(*n)) {
+        let joints = (n + 1..tokens.len()).take_while(|at| joint(*at)).count();
+        let next = n + 1 + joints;
+        // The comma of an apposition ("Cruise, Mann's star") has no "and" somewhere behind it.
+        let listed = joints > 0
+            && (next..tokens.len())
+                .take_while(|at| name(*at) || joint(*at))
+                .chain(n + 1..next)
+                .any(|at| tokens[at].word().is_some());
+        if !listed || !name(next) || needs.iter().any(|(at, _)| *at == n) {
+            continue;
+        }
+        if let Some((_, need)) = needs.iter().find(|(at, _)| *at == next) {
+            needs.push((n, need.clone()));
+        }
+    }
 }
 
 /// "X directs", "X, the director of": the cue that follows a name.

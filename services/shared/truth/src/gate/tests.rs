@@ -572,6 +572,183 @@ fn planted_hallucinations_are_refused() {
     );
 }
 
+/// Who is meant by "him" is somebody, and what is said of them must hold.
+const TRUE_OF_SOMEBODY: &[&str] = &[
+    "Collateral stars Tom Cruise, and you liked him in Jerry Maguire.",
+    "Collateral stars Tom Cruise; you know him from Jerry Maguire.",
+    "Collateral is a thriller with Tom Cruise, and you liked him in Jerry Maguire.",
+    "You liked Jerry Maguire; Tom Cruise is in Collateral, and he was in Jerry Maguire.",
+    "Michael Mann directed Collateral, and he also directed Heat.",
+    "Admirers of Michael Mann know Heat, and Collateral is his as well.",
+    "Collateral was directed by Michael Mann; the filmmaker also made Heat.",
+    "Collateral stars Tom Cruise; that actor is also in Jerry Maguire.",
+];
+
+const UNTRUE_OF_SOMEBODY: &[&str] = &[
+    "Collateral stars Tom Cruise, and you liked him in Heat.",
+    "Collateral stars Tom Cruise; you know him from Heat.",
+    "Collateral stars Tom Cruise — you liked him in Heat.",
+    "Collateral stars Tom Cruise; it is a crime film, and he is in Heat too.",
+    "Collateral stars Tom Cruise, while Heat has her as well.",
+    "You liked him in Heat, and Collateral is a crime film.",
+    "Tom Cruise stars in Collateral; he directed it.",
+    "Tom Cruise stars in Collateral; he directed Jerry Maguire.",
+    "Michael Mann directed Collateral, and he stars in it.",
+    "Collateral stars Tom Cruise; that actor is also in Ray.",
+    "Collateral stars Tom Cruise; the man is in Heat too.",
+    "Collateral stars Tom Cruise and Jamie Foxx, and they are in Heat too.",
+    "Collateral stars Tom Cruise and Jamie Foxx, and both are in Heat.",
+    "Collateral stars Tom Cruise and Jamie Foxx; the two are in Heat.",
+];
+
+#[test]
+fn what_a_pronoun_says_of_somebody_holds_for_whoever_was_named() {
+    let refused: Vec<_> = TRUE_OF_SOMEBODY
+        .iter()
+        .filter_map(|s| judge(s).err().map(|e| (e, s)))
+        .collect();
+    let passed: Vec<_> = UNTRUE_OF_SOMEBODY.iter().filter(|s| judge(s).is_ok()).collect();
+    assert!(
+        refused.is_empty() && passed.is_empty(),
+        "{refused:#?} {passed:#?}"
+    );
+}
+
+#[test]
+fn him_is_whom_the_sentence_before_named() {
+    let (pair, history) = heat_and_others();
+    let mut fresh = Gate::new(&Vocabulary::default(), &pair, &history, None);
+    let mut gate = fresh.clone();
+    gate.check("Collateral stars Tom Cruise.", &[]).unwrap();
+    let judged = gate.check("You liked him in Heat.", &[]);
+    assert_eq!(judged, Err(Refusal::WrongRelation));
+    assert!(gate.check("You liked him in Jerry Maguire.", &[]).is_ok());
+    let judged = fresh.check("You liked him in Jerry Maguire.", &[]);
+    assert_eq!(judged, Err(Refusal::WrongRelation), "nobody was named");
+}
+
+#[test]
+fn amounts_in_words_are_measured_like_those_in_digits() {
+    // The lift is 3.2.
+    let amounts = [
+        ("3 times more often", true),
+        ("three times more often", true),
+        ("about three times as often", true),
+        ("2 times more often", false),
+        ("two times more often", false),
+        ("eleven times more often", false),
+        ("twelve times more often", false),
+        ("twenty times more often", false),
+        ("twenty-three times more often", false),
+        ("thirty times as often", false),
+        ("ninety times more often", false),
+        ("a dozen times more often", false),
+        ("dozens of times more often", false),
+        ("a hundred times more often", false),
+        ("three hundred times more often", false),
+        ("a billion times more often", false),
+        ("twice as often", false),
+        ("twice more often", false),
+        ("thrice as often", true),
+        ("double the times", false),
+        ("tenfold more often", false),
+        ("ten-fold more often", false),
+        ("many times more often", false),
+        ("several times as often", false),
+        ("countless times more often", false),
+        ("umpteen times more often", false),
+    ];
+    let wrong: Vec<_> = amounts
+        .iter()
+        .map(|(amount, holds)| {
+            let sentence = format!("People who liked Heat liked Collateral {amount} than chance.");
+            (judge(&sentence), *holds, sentence)
+        })
+        .filter(|(judged, holds, _)| judged.is_ok() != *holds)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Shapes of sentences by which something false could be said in words that are all known.
+const UNTRUE_BY_SHAPE: &[&str] = &[
+    // More, less or other than a lift says.
+    "Everyone who liked Heat liked Collateral.",
+    "Most people who liked Heat liked Collateral.",
+    "All of those who liked Heat liked Collateral.",
+    "Only people who liked Heat liked Collateral.",
+    "Few people who liked Heat liked Collateral.",
+    "One in two people who liked Heat liked Collateral.",
+    "Half the people who liked Heat liked Collateral.",
+    "People who liked Heat liked Collateral less often than chance.",
+    // Denials without a "not".
+    "Collateral is anything but a thriller.",
+    "Collateral is far from a crime film, unlike Heat.",
+    "Collateral stars Jamie Foxx instead of Tom Cruise.",
+    "Collateral lacks Tom Cruise.",
+    // Comparisons and superlatives.
+    "Collateral is a darker crime film than Heat.",
+    "Collateral is more of a crime film than Heat.",
+    "Collateral is the best crime film by Michael Mann.",
+    "Collateral is the only thriller directed by Michael Mann.",
+    "Collateral is Michael Mann's latest film.",
+    // What came first.
+    "Before Heat, Michael Mann directed Collateral.",
+    "Michael Mann directed Heat after Collateral.",
+    "Heat was followed by Collateral.",
+    "Collateral and Heat are from the same year.",
+    "Collateral and Heat share a decade.",
+    // What one film is to the other.
+    "Collateral is based on Heat.",
+    "Collateral was adapted from Heat.",
+    "Collateral continues Heat.",
+    "Heat inspired Collateral.",
+    "Collateral reunites Michael Mann and Tom Cruise.",
+    // A list of names for one part.
+    "Tom Cruise and Michael Mann directed Collateral.",
+    "Tom Cruise, Jamie Foxx and Michael Mann directed Collateral.",
+    "Michael Mann and Tom Cruise are in the cast of Collateral.",
+    // Who did what to whom.
+    "Tom Cruise directs Michael Mann in Collateral.",
+    "Collateral stars Tom Cruise as Jamie Foxx.",
+    "You liked Tom Cruise in Collateral.",
+    "You liked all films by Michael Mann; Collateral is another.",
+    "You liked every film by Michael Mann, such as Heat and Collateral.",
+    "You watched Heat twice; Collateral has the same director.",
+    "You watched Tom Cruise in Collateral, a crime film.",
+    // Titles within titles.
+    "You liked The Heat; Collateral is also a crime film.",
+    "You liked Heat II; Collateral is also a crime film.",
+    "Like \"Heat of the Night\", Collateral is a crime film.",
+    "Like \"The Heat\", Collateral is a crime film.",
+];
+
+const TRUE_BY_SHAPE: &[&str] = &[
+    "People who liked Heat often liked Collateral, too.",
+    "Collateral is liked by people who liked Heat more often than usual.",
+    "Before Collateral, Michael Mann directed Heat.",
+    "Michael Mann directed Collateral after Heat.",
+    "After Heat, Collateral is another crime film.",
+    "You watched Ray; Collateral is from the same year.",
+    "Collateral and Ray share a decade, the 2000s.",
+    "Tom Cruise and Jamie Foxx are in the cast of Collateral.",
+    "Tom Cruise, Jamie Foxx and Jada Pinkett Smith are in the cast of Collateral.",
+    "You liked Tom Cruise in Jerry Maguire; he is in Collateral too.",
+    "Like \"Heat\", Collateral is a crime film.",
+];
+
+#[test]
+fn known_words_in_a_shape_that_says_something_false_do_not_pass() {
+    let passed: Vec<_> = UNTRUE_BY_SHAPE.iter().filter(|s| judge(s).is_ok()).collect();
+    let refused: Vec<_> = TRUE_BY_SHAPE
+        .iter()
+        .filter_map(|s| judge(s).err().map(|e| (e, s)))
+        .collect();
+    assert!(
+        refused.is_empty() && passed.is_empty(),
+        "{refused:#?} {passed:#?}"
+    );
+}
+
 fn shared(item: &str, value: &str, text: &str) -> Fact {
     Fact {
         kind: FactKind::Shared {

@@ -3,13 +3,47 @@
 use refract_domain::Evidence;
 
 use super::Gate;
-use super::cues::{COUNTS, Cue, Side};
+use super::cues::{Cue, Side};
 use super::judge::Evidences;
 use super::refusal::Refusal;
 use super::roles::cue_at;
 use super::token::{Kind, Sentence, Token};
 use crate::lexicon::{genres, is_common};
 use crate::text::{Word, words};
+
+/// More of others than a lift can say.
+const UNMEASURED: &[&[&str]] = &[
+    &["everyone"],
+    &["everybody"],
+    &["anyone", "who"],
+    &["all", "who"],
+    &["all", "people"],
+    &["all", "viewers"],
+    &["all", "fans"],
+    &["all", "of", "those"],
+    &["all", "those"],
+    &["every", "fan"],
+    &["every", "viewer"],
+    &["most", "people"],
+    &["most", "viewers"],
+    &["most", "fans"],
+    &["most", "of", "those"],
+    &["half", "of"],
+    &["half", "the"],
+    &["one", "in"],
+    &["quarter"],
+    &["quarters"],
+    &["third", "of"],
+    &["thirds"],
+    &["percent"],
+    &["majority"],
+    &["always", "like"],
+    &["always", "liked"],
+];
+
+fn begins(words: &[&Word], phrase: &[&str]) -> bool {
+    phrase.len() <= words.len() && phrase.iter().zip(words).all(|(p, w)| *p == w.folded)
+}
 
 impl Gate {
     /// What no request could support, or only its data: denials, promises, distinctions, genres, numbers.
@@ -45,47 +79,19 @@ impl Gate {
                 }
                 _ => {}
             }
+            // "Everyone who liked Heat": a lift says more often than chance, and of nobody always.
+            if UNMEASURED.iter().any(|phrase| begins(&rest, phrase)) {
+                return Err(Refusal::NoAffinity);
+            }
+            // "A darker film than Heat": no request compares.
+            if word.folded == "than" && tokens.get(n + 1).is_some_and(|t| t.titles().next().is_some()) {
+                return Err(Refusal::UntraceableAttribute);
+            }
             if word.has_digit() {
                 self.number(tokens, n, word)?;
             }
-            if let Some((_, count)) = COUNTS.iter().find(|(name, _)| *name == word.folded) {
-                let named = [sentence.titles.len(), sentence.history.len(), sentence.values];
-                if !named.contains(count)
-                    && !item.speaks_of(&word.folded)
-                    && !self.is_lift(tokens, n, *count as f32)
-                {
-                    return Err(Refusal::UntraceableNumber);
-                }
-            }
         }
-        Ok(())
-    }
-
-    pub(super) fn number(&self, tokens: &[Token], n: usize, word: &Word) -> Result<(), Refusal> {
-        let described = self.known.subjects[0].describes(&word.folded);
-        let lift = word
-            .folded
-            .parse::<f32>()
-            .is_ok_and(|number| self.is_lift(tokens, n, number));
-        if described || lift {
-            Ok(())
-        } else {
-            Err(Refusal::UntraceableNumber)
-        }
-    }
-
-    /// "3 times": the measured lift of a history item that the sentence names.
-    pub(super) fn is_lift(&self, tokens: &[Token], n: usize, number: f32) -> bool {
-        let times = tokens
-            .get(n + 1)
-            .is_some_and(|t| matches!(&t.kind, Kind::Word(w) if w.folded == "times"));
-        times
-            && tokens.iter().flat_map(Token::titles).any(|title| {
-                let id = self.known.subjects[title].id();
-                self.known
-                    .affinity(id)
-                    .is_some_and(|a| (a.lift - number).abs() <= 0.5)
-            })
+        self.amounts(tokens, sentence)
     }
 
     /// Genre and theme words that are no value of their own must still be in the data of all they are said of.
