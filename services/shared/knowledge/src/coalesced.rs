@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_question_on_a_runtime_that_is_closing_takes_itself_off_the_board() {
-        let (done, is_done) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::sync_channel(1);
         // Of its own: what hangs here must not hang the tests.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
