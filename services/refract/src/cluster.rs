@@ -41,7 +41,7 @@ impl Cluster {
         let mut ranker = config.ranker;
         ranker.oracle = Some(ranker.oracle.map_or_else(|| peer(oracle.address()), Ok)?);
         ranker.prism = Some(ranker.prism.map_or_else(|| peer(prism.address()), Ok)?);
-        let ranker = refract_ranker::start(ranker, propagator, in_force).await?;
+        let ranker = Box::pin(refract_ranker::start(ranker, propagator, in_force)).await?;
         tokio::try_join!(oracle.ready(), prism.ready(), ranker.ready())?;
         Ok(Self {
             ranker,

@@ -41,7 +41,7 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     let in_force = config::render(&config)?;
     let running = match args.role {
         Role::All => Box::pin(Cluster::start(config)).await?.into_running(),
-        Role::Ranker => vec![refract_ranker::start(config.ranker, propagator(), in_force).await?],
+        Role::Ranker => vec![Box::pin(refract_ranker::start(config.ranker, propagator(), in_force)).await?],
         Role::Oracle => vec![refract_oracle::start(config.oracle, propagator(), in_force).await?],
         Role::Prism => vec![refract_prism::start(config.prism, propagator(), in_force).await?],
     };
