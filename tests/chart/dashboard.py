@@ -77,12 +77,15 @@ ROWS = [
          [(f"sum(rate(refract_ranker_explanations_total{{{NS}}}[$__rate_interval])) / sum(rate(refract_ranker_request_seconds_count{{{NS}}}[$__rate_interval]))", "per request")]),
         ("Calls by outcome", "At the front door, by status code. CANCELLED is a caller who left.", "reqps",
          [(f'sum by (code) (rate(refract_wire_calls_total{{{NS},service="refract.recommend.v1.RecommendService"}}[$__rate_interval]))', "{{code}}")]),
+        ("Handshakes refused", "Connections that did not get through TLS, by reason; who only looks in counts, too.", "ops",
+         rate("refract_net_handshakes_refused_total", "reason")),
         ("Time of a call", "At the front door, to the last byte, by method.", "s", quantiles("refract_wire_call_seconds", "method")),
         ("Time to the slate", "Ranking alone. The slate never waits for explanations.", "s", quantiles("refract_ranker_rank_seconds")),
         ("Time to the end", "The whole stream.", "s", quantiles("refract_ranker_request_seconds")),
-        ("Room at the front door", "Items that may be in progress, which follows how fast they get done, and those that are; requests shed for want of room.", "short",
+        ("Room at the front door", "Items that may be in progress, which follows how fast they get done, and those that are; requests explained by rule alone for want of room, and requests refused.", "short",
          [(f"sum(refract_ranker_room_items{{{NS}}})", "room"), (f"sum(refract_ranker_items_in_progress{{{NS}}})", "in progress"),
-          (f"sum(rate(refract_ranker_requests_shed_total{{{NS}}}[$__rate_interval]))", "shed/s")]),
+          (f"sum(rate(refract_ranker_requests_by_rule_total{{{NS}}}[$__rate_interval]))", "by rule/s"),
+          (f"sum(rate(refract_ranker_requests_shed_total{{{NS}}}[$__rate_interval]))", "refused/s")]),
     ]),
     ("Is it the memory?", [
         ("Look-ups by outcome", "l1 and hit cost nothing; stale is served and refreshed; miss asks the Oracle.", "ops",
@@ -104,6 +107,8 @@ ROWS = [
     ("Is it the Oracle?", [
         ("Questions before the Oracle", "Distinct ones, seen by the rankers: the miss backlog that KEDA scales on.", "short",
          [(f"sum(refract_knowledge_flights{{{NS}}})", "questions")]),
+        ("Oracle left alone", "Rankers whose breaker keeps questions from the Oracle, because it failed or was silent.", "short",
+         [(f"sum(refract_ranker_oracle_held_back{{{NS}}})", "rankers")]),
         ("Callers by role", "led asked, joined waited for the same answer, refused found the queue full. Across rankers: led asked, followed found another's answer, overdue waited in vain.", "ops",
          rate("refract_knowledge_flights_total", "role")
          + [(e, f"lease {n}") for e, n in rate("refract_knowledge_leases_total", "role")]),

@@ -23,6 +23,7 @@ DEFINED = {
     "refract_net::DialConfig": ("services/shared/net/src/config.rs", "DialConfig"),
     "EjectConfig": ("services/shared/net/src/eject.rs", "EjectConfig"),
     "admission::Config": ("services/shared/resilience/src/admission.rs", "Config"),
+    "breaker::Config": ("services/shared/resilience/src/breaker.rs", "Config"),
     "backoff::Config": ("services/shared/resilience/src/backoff.rs", "Config"),
     "refract_chassis::process::Config": ("services/shared/chassis/src/process.rs", "Config"),
     "admin::Config": ("services/shared/chassis/src/admin.rs", "Config"),
