@@ -83,7 +83,15 @@ async fn two_rankers_ask_the_oracle_once_and_an_erased_user_is_asked_about_again
     assert_eq!(consultations(&oracle) - before, ITEMS as f64);
     let elsewhere = two.erase_user(&UserId::new("nobody")).await.unwrap();
     assert_eq!(elsewhere, 0);
-    // Nothing is remembered for a while: an answer on its way must not bring it back.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(two.erase_user(&user).await.unwrap(), 0);
+    // What was asked since is remembered anew, and goes as what was before it; writes may still be on their way.
+    let mut erased = 0;
+    for _ in 0..50 {
+        erased += two.erase_user(&user).await.unwrap();
+        if erased == ITEMS as u64 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!((1..=ITEMS as u64).contains(&erased), "{erased}");
+    assert_eq!(one.erase_user(&user).await.unwrap(), 0);
 }

@@ -1,3 +1,5 @@
+//! What a station promises whatever its service: the end is waited for, the admin port tells its configuration.
+
 use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
