@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+pub(crate) use refract_loadtest::plot::escape;
+
 /// One line of a plot.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
@@ -156,14 +158,6 @@ fn number(value: f64) -> String {
         middle if middle >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.3}"),
     }
-}
-
-/// Text as HTML and SVG take it.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
