@@ -81,10 +81,17 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// A directory's own content: which names it has.
+/// A directory's own content: which names it has. Some network and FUSE file systems cannot write names down when asked, and
+/// a directory may be written but not opened by whoever asks: then they are left to the system.
 #[cfg(unix)]
 fn sync_names(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    let synced = File::open(dir).and_then(|opened| opened.sync_all());
+    match synced.as_ref().map_err(io::Error::kind) {
+        Err(io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            Ok(())
+        }
+        _ => synced,
+    }
 }
 
 /// Elsewhere a directory cannot be opened; its names are left to the system.

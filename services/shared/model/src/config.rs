@@ -393,21 +393,15 @@ struct Generation {
     forced_bos_token_id: Option<u32>,
     forced_eos_token_id: Option<Ids>,
     bad_words_ids: Option<Vec<Vec<u32>>>,
-    suppress_tokens: Option<Vec<u32>>,
-    begin_suppress_tokens: Option<Vec<u32>>,
+    suppress_tokens: Option<Vec<i64>>,
+    begin_suppress_tokens: Option<Vec<i64>>,
 }
 
-impl Generation {
-    /// The ids that rules name, each with its key.
-    fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        let words = self.bad_words_ids.iter().flatten().flatten();
-        let words = words.map(|id| ("bad_words_ids", *id));
-        let never = self.suppress_tokens.iter().flatten();
-        let not_first = self.begin_suppress_tokens.iter().flatten();
-        words
-            .chain(never.map(|id| ("suppress_tokens", *id)))
-            .chain(not_first.map(|id| ("begin_suppress_tokens", *id)))
-    }
+/// The ids that the model has. `transformers` takes no notice of others here, and published files have them (-1, or ids of another
+/// tokenizer).
+fn within(ids: Option<Vec<i64>>, vocab: usize) -> Vec<u32> {
+    let known = |id: i64| u32::try_from(id).ok().filter(|id| (*id as usize) < vocab);
+    ids.into_iter().flatten().filter_map(known).collect()
 }
 
 /// Keys that change what `generate` says and are not read here, with the value at which they change nothing (absent and null
@@ -502,7 +496,14 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
     .chain(tokens.eos.iter().map(|id| ("eos_token_id", *id)))
     .chain(tokens.forced_bos.map(|id| ("forced_bos_token_id", id)))
     .chain(tokens.forced_eos.iter().map(|id| ("forced_eos_token_id", *id)))
-    .chain(given.named());
+    .chain(
+        given
+            .bad_words_ids
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|id| ("bad_words_ids", *id)),
+    );
     for (field, id) in named {
         if id as usize >= config.vocab() {
             let reason = format!("{id} is not below vocab_size {}", config.vocab());
@@ -550,8 +551,8 @@ pub(crate) fn read_generation(dir: &Path, config: &Config) -> Result<(Tokens, Ge
         top_k: given.top_k,
         top_p: given.top_p,
         bad_words: given.bad_words_ids.unwrap_or_default(),
-        suppress_tokens: given.suppress_tokens.unwrap_or_default(),
-        begin_suppress_tokens: given.begin_suppress_tokens.unwrap_or_default(),
+        suppress_tokens: within(given.suppress_tokens, config.vocab()),
+        begin_suppress_tokens: within(given.begin_suppress_tokens, config.vocab()),
         ignored,
     };
     Ok((tokens, defaults))
