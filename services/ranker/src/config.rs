@@ -140,11 +140,12 @@ pub struct River {
     /// are very long.
     #[serde(with = "humantime_serde")]
     pub send_margin: Duration,
-    /// A question to the Oracle that was given up unanswered after at least this long counts as a failure of the Oracle.
+    /// A request whose questions to the Oracle were given up unanswered after at least this long counts as a failure of the
+    /// Oracle, unless somebody else was answered meanwhile.
     #[serde(with = "humantime_serde")]
     pub oracle_silence_max: Duration,
     /// When the Oracle, having failed or kept silent, is not asked for a while. Remembered knowledge is served all the
-    /// same; other items are explained from the history alone.
+    /// same; other items are explained from the history alone. `consecutive_failures_max` is 3 here.
     pub oracle_breaker: breaker::Config,
     /// Bytes for items that requests described themselves before and that are found again by their bytes. Default 33554432.
     pub items_bytes_max: u64,
@@ -170,7 +171,10 @@ impl Default for River {
             answer_margin: Duration::from_millis(20),
             send_margin: Duration::from_millis(5),
             oracle_silence_max: Duration::from_secs(2),
-            oracle_breaker: breaker::Config::default(),
+            oracle_breaker: breaker::Config {
+                consecutive_failures_max: 3,
+                ..breaker::Config::default()
+            },
             items_bytes_max: refract_wire::Items::BYTES_DEFAULT,
             items_in_flight_max: 16,
             admission: admission::Config::default(),

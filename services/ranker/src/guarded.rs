@@ -1,12 +1,14 @@
 //! The Oracle behind a breaker: one that failed or kept silent too often is not asked for a while, so that no item waits
 //! for it in vain. What is remembered is served all the same: this stands behind the memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use refract_domain::{Context, Error, History, Knowledge, KnowledgeSource, Pair, UnavailableReason};
+use refract_domain::{
+    Context, Error, History, Knowledge, KnowledgeSource, Pair, RequestId, UnavailableReason,
+};
 use refract_resilience::breaker::{self, Breaker, Permit, State};
 
 use crate::recommend::now;
@@ -22,13 +24,24 @@ pub(crate) struct Guarded<S> {
 struct Watch {
     breaker: Breaker,
     silence_max: Duration,
+    heard: Mutex<Heard>,
     /// What was told last.
     is_held_back: AtomicBool,
+}
+
+/// What tells a silent Oracle from one that is slower than some callers are patient.
+#[derive(Debug, Default)]
+struct Heard {
+    /// When anybody was last answered.
+    answered: Option<Instant>,
+    /// Whose silence counted last, and when: a slate's items are given up together, and are one silence.
+    silent: Option<(RequestId, Instant)>,
 }
 
 /// One question under way.
 struct Trial<'a> {
     watch: &'a Watch,
+    request: RequestId,
     permit: Option<Permit>,
     since: Instant,
 }
@@ -40,6 +53,7 @@ impl<S> Guarded<S> {
             watch: Watch {
                 breaker: Breaker::new(config),
                 silence_max,
+                heard: Mutex::default(),
                 is_held_back: AtomicBool::new(false),
             },
         }
@@ -54,7 +68,7 @@ impl<S: KnowledgeSource> KnowledgeSource for Guarded<S> {
         history: &Arc<History>,
         context: &Context,
     ) -> Result<Knowledge, Error> {
-        let trial = self.watch.begin()?;
+        let trial = self.watch.begin(context)?;
         let answer = self.source.consult(pair, history, context).await;
         trial.end(&answer);
         answer
@@ -62,16 +76,21 @@ impl<S: KnowledgeSource> KnowledgeSource for Guarded<S> {
 }
 
 impl Watch {
-    fn begin(&self) -> Result<Trial<'_>, Error> {
+    fn begin(&self, context: &Context) -> Result<Trial<'_>, Error> {
         let since = now();
         let permit = self.breaker.try_call(since).map_err(|_| Error::Unavailable {
             reason: UnavailableReason::Unreachable,
         })?;
         Ok(Trial {
             watch: self,
+            request: context.request.clone(),
             permit: Some(permit),
             since,
         })
+    }
+
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One log line for each change, and a gauge for dashboards.
@@ -101,7 +120,10 @@ impl Trial<'_> {
                 | Error::NotFound { .. }
                 | Error::Precondition { .. }
                 | Error::ModelFault,
-            ) => self.settle(Permit::success),
+            ) => {
+                self.watch.heard().answered = Some(now());
+                self.settle(Permit::success);
+            }
             Err(Error::Internal) => self.settle(Permit::failure),
             // Refused at once costs nobody anything, and time that ran out may be the caller's own: how long it took says.
             Err(
@@ -125,9 +147,22 @@ impl Trial<'_> {
 impl Drop for Trial<'_> {
     /// Callers stop waiting without a word, so silence is found here.
     fn drop(&mut self) {
-        if now().saturating_duration_since(self.since) >= self.watch.silence_max {
-            self.settle(Permit::failure);
+        let now = now();
+        if self.permit.is_none() || now.saturating_duration_since(self.since) < self.watch.silence_max {
+            return;
         }
+        let mut heard = self.watch.heard();
+        let others_were_answered = heard.answered.is_some_and(|answered| answered >= self.since);
+        let is_told = heard
+            .silent
+            .as_ref()
+            .is_some_and(|(request, at)| *request == self.request && self.since < *at);
+        if others_were_answered || is_told {
+            return;
+        }
+        heard.silent = Some((self.request.clone(), now));
+        drop(heard);
+        self.settle(Permit::failure);
     }
 }
 

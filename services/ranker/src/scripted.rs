@@ -1,5 +1,6 @@
 //! Stations that do as a test's script says, and a river that joins them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -199,10 +200,12 @@ pub(crate) fn asked() -> Resolved {
     }
 }
 
+/// Of another request each time.
 pub(crate) fn context(budget: Duration) -> Context {
+    static REQUESTS: AtomicUsize = AtomicUsize::new(1);
     Context {
         tenant: TenantId::default(),
-        request: RequestId("r-1".into()),
+        request: RequestId(format!("r-{}", REQUESTS.fetch_add(1, Ordering::Relaxed))),
         deadline: Deadline::after(now(), budget),
     }
 }

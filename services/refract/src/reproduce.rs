@@ -20,7 +20,7 @@ mod stage;
 mod summary;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -35,7 +35,9 @@ pub(crate) fn run(args: &Reproduce) -> Result<()> {
     let mut stages = Stages::open(&args.out)?;
     let labels = plan.labels();
 
-    stages.command("labels", plan.label(), &plan.digest_of_label()?)?;
+    let made_of = plan.digest_of_label()?;
+    set_aside_labels_of_others(&labels, &made_of)?;
+    stages.command("labels", plan.label(), &made_of)?;
     let spoilt_from = format!("{} {}", plan.noise_key(), digest::of_file(&labels)?);
     stages.made("noise", &spoilt_from, |_, _| {
         noise::spoil(&labels, &plan.noisy_labels(), args.noise, args.seed)
@@ -118,4 +120,58 @@ fn show(args: &Reproduce, stages: &Stages, rows: &[crate::eval::report::Row], pa
     }
     writeln!(out, "written to {}", page.display())?;
     Ok(())
+}
+
+/// Labels of other data or of another teacher make room: a labelling goes on with its own alone. More pairs of the same keep
+/// those that there are.
+fn set_aside_labels_of_others(labels: &Path, made_of: &str) -> Result<()> {
+    let note = labels.with_extension("made-of");
+    let said = std::fs::read_to_string(&note).ok();
+    if said.is_some_and(|said| said != made_of) {
+        for file in [
+            labels.to_owned(),
+            beside(labels, ".run.json"),
+            beside(labels, ".rejected.jsonl"),
+        ] {
+            let earlier = beside(&file, ".earlier");
+            match std::fs::rename(&file, &earlier) {
+                Ok(()) => eprintln!(
+                    "    {} is of other data or another teacher: now {}",
+                    file.display(),
+                    earlier.display()
+                ),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("moving {} aside", file.display())),
+            }
+        }
+    }
+    std::fs::write(&note, made_of).with_context(|| format!("writing {}", note.display()))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_another_teacher_make_room_and_more_of_the_same_keep_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = dir.path().join("labels.jsonl");
+        let run = beside(&labels, ".run.json");
+        for file in [&labels, &run] {
+            std::fs::write(file, "theirs").unwrap();
+        }
+        for _ in 0..2 {
+            set_aside_labels_of_others(&labels, "one teacher").unwrap();
+            assert!(labels.exists() && run.exists());
+        }
+        set_aside_labels_of_others(&labels, "another").unwrap();
+        assert!(!labels.exists() && !run.exists());
+        assert!(beside(&labels, ".earlier").exists() && beside(&run, ".earlier").exists());
+    }
 }

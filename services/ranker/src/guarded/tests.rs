@@ -49,6 +49,10 @@ impl Asker {
 
     /// `None` where the caller lost patience.
     async fn ask(&self, patience: Duration) -> Option<Result<Knowledge, Error>> {
+        self.ask_for(RequestId::default(), patience).await
+    }
+
+    async fn ask_for(&self, request: RequestId, patience: Duration) -> Option<Result<Knowledge, Error>> {
         let pair = Pair {
             tenant: TenantId::default(),
             user: None,
@@ -62,7 +66,7 @@ impl Asker {
         };
         let context = Context {
             tenant: TenantId::default(),
-            request: RequestId::default(),
+            request,
             deadline: Deadline::after(now(), patience),
         };
         let history = Arc::default();
@@ -124,6 +128,32 @@ async fn a_source_that_keeps_silent_is_left_alone_and_one_question_finds_it_agai
     tokio::time::sleep(Duration::from_secs(2)).await;
     for _ in 0..3 {
         assert_eq!(asker.ask(PATIENCE).await, Some(Ok(knowledge())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slate_given_up_at_once_is_one_silence_and_callers_less_patient_than_others_are_none() {
+    let asker = Asker::of(None);
+    let slate = (0..20).map(|_| asker.ask(Duration::from_secs(3)));
+    assert!(
+        futures_util::future::join_all(slate)
+            .await
+            .iter()
+            .all(Option::is_none)
+    );
+    assert_eq!(asker.ask(PATIENCE).await, None, "it is still asked");
+
+    let asker = Asker::of(None);
+    for _ in 0..20 {
+        let impatient = asker.ask(Duration::from_secs(3));
+        let answered = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            asker.says(Some(Ok(knowledge())));
+            let answer = asker.ask(PATIENCE).await;
+            asker.says(None);
+            answer
+        };
+        assert_eq!(tokio::join!(impatient, answered), (None, Some(Ok(knowledge()))));
     }
 }
 

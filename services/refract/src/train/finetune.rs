@@ -73,7 +73,8 @@ impl Recipe {
             .collect();
         let labels = [digest_of(train.examples.iter()), digest_of(dev.examples.iter())];
         let start = match &self.start {
-            Start::Directory(dir) => format!("{} ({})", dir.display(), digest::of_model(dir)?),
+            // Wherever they lie.
+            Start::Directory(dir) => format!("weights {}", digest::of_model(dir)?),
             Start::Scratch(config) => format!(
                 "nothing (width {}, {} layers, {} ids, {})",
                 config.d_model,

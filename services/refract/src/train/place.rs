@@ -37,7 +37,7 @@ pub(super) fn prepare(out: &Path, resume: bool) -> Result<PathBuf> {
     if !resume && working.exists() {
         for name in names(&working)? {
             ensure!(
-                OURS.contains(&name.as_str()),
+                is_ours(&name),
                 "{} holds {name}, which no training wrote: this folder is cleared when a training begins; move it elsewhere, or name \
                  another --out",
                 working.display()
@@ -47,6 +47,15 @@ pub(super) fn prepare(out: &Path, resume: bool) -> Result<PathBuf> {
     }
     fs::create_dir_all(&working).with_context(|| format!("making {}", working.display()))?;
     Ok(working)
+}
+
+/// Also what a killed run had half written.
+fn is_ours(name: &str) -> bool {
+    let whole = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".partial"))
+        .unwrap_or(name);
+    OURS.contains(&whole)
 }
 
 /// Refuses to replace what is no bundle; gives where the one that stands at `out` is moved aside.

@@ -308,9 +308,12 @@ async fn connect(address: SocketAddr, host: &str, config: &DialConfig) -> io::Re
     }
 }
 
+/// The longest that Linux takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`): more fails the connection.
+const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
+
 /// The kernel counts in seconds, and takes none for an error.
 fn whole_seconds(span: Duration) -> Duration {
-    Duration::from_secs(span.as_secs().max(1))
+    Duration::from_secs(span.as_secs().clamp(1, KEEPALIVE_SECONDS_MAX))
 }
 
 /// HTTP/2 over whatever carries it.

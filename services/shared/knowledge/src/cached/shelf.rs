@@ -1,10 +1,11 @@
 //! Both levels of the memory as one: entries in, entries out, everything else is a miss.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{Either, select};
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use refract_domain::{Freshness, Knowledge};
@@ -160,11 +161,21 @@ impl Shelf {
 
     /// What the store knows, whatever the first level says.
     pub(crate) async fn find_stored(&self, key: &Key) -> Found {
-        let (bytes, running) = join(self.store.get(key.name()), self.era(key.owner())).await;
-        let (bytes, running) = match (bytes, running) {
-            (Ok(Some(bytes)), Some(running)) => (bytes, running),
-            (Ok(None), _) => return Found::Nothing,
-            (Err(_), _) | (_, None) => return Found::Failed,
+        // Side by side; where there is nothing, nobody waits for the era that it would have to be of.
+        let entry = pin!(self.store.get(key.name()));
+        let era = pin!(self.era(key.owner()));
+        let (bytes, running) = match select(entry, era).await {
+            Either::Left((Ok(Some(bytes)), era)) => (bytes, era.await),
+            Either::Left((Ok(None), _)) => return Found::Nothing,
+            Either::Left((Err(_), _)) => return Found::Failed,
+            Either::Right((running, entry)) => match entry.await {
+                Ok(Some(bytes)) => (bytes, running),
+                Ok(None) => return Found::Nothing,
+                Err(_) => return Found::Failed,
+            },
+        };
+        let Some(running) = running else {
+            return Found::Failed;
         };
         match self.read(key, &bytes) {
             // Of a user who was erased since.
